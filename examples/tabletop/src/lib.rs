@@ -1,0 +1,1 @@
+//! The tabletop world: scenes, labels and conversations from a seed.

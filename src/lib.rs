@@ -1,0 +1,13 @@
+//! `triplet`: ask a picture in words, get geometry back.
+//!
+//! An image and a question go in; triplets of *concept, decoding type, targets* come out, each target a box, a mask,
+//! 17 keypoints or a depth map in pixels of the caller's image. The library implements REF-VLM's Triplet-Based
+//! Referring Paradigm (arXiv 2503.07413).
+#![cfg_attr(not(feature = "std"), no_std)]
+
+extern crate alloc;
+
+pub mod checked;
+pub mod error;
+
+pub use error::{Error, Result};
