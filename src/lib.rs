@@ -7,7 +7,9 @@
 
 extern crate alloc;
 
+pub mod backend;
 pub mod checked;
 pub mod error;
+pub mod weights;
 
 pub use error::{Error, Result};
