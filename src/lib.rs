@@ -9,6 +9,7 @@ extern crate alloc;
 
 pub mod backend;
 pub mod checked;
+pub mod config;
 pub mod error;
 pub mod weights;
 

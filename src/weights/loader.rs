@@ -1,0 +1,107 @@
+//! The loader: what a module sees of the weights, under its own prefix, and the record of what was taken.
+#![forbid(unsafe_code)]
+
+use alloc::borrow::ToOwned;
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::rc::Rc;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::cell::RefCell;
+
+use super::{Tensor, Weights};
+use crate::backend::{Backend, Weight};
+use crate::error::{Error, Result};
+
+/// Hands a module its tensors. Children and clones share one record of the names that were taken.
+pub struct Loader<'a, B: Backend> {
+    weights: &'a Weights,
+    backend: &'a B,
+    prefix: String,
+    taken: Rc<RefCell<BTreeSet<String>>>,
+}
+
+impl<B: Backend> Clone for Loader<'_, B> {
+    fn clone(&self) -> Self {
+        Loader { prefix: self.prefix.clone(), taken: self.taken.clone(), ..*self }
+    }
+}
+
+impl<'a, B: Backend> Loader<'a, B> {
+    /// A loader of the tensors whose names start with `prefix` and a dot; an empty prefix means all.
+    pub fn new(weights: &'a Weights, backend: &'a B, prefix: &str) -> Loader<'a, B> {
+        Loader { weights, backend, prefix: prefix.to_owned(), taken: Rc::default() }
+    }
+
+    /// The loader of a part, for example `layers.0`.
+    pub fn child(&self, name: &str) -> Loader<'a, B> {
+        Loader { prefix: self.full(name), ..self.clone() }
+    }
+
+    /// The backend that holds the weights.
+    pub fn backend(&self) -> &'a B {
+        self.backend
+    }
+
+    /// Full name of this part, without a dot at the end.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// Whether the file has this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.weights.has(&self.full(name))
+    }
+
+    /// Shape of the tensor, `None` where there is none of this name and a usable type.
+    pub fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        self.weights.get(&self.full(name)).map(|tensor| tensor.shape().to_vec())
+    }
+
+    /// The tensor as it lies in the file.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] with its full name where it is missing, of another shape or of an unusable type.
+    pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<&'a Tensor> {
+        let full = self.full(name);
+        let tensor = self.weights.tensor(&full)?;
+        if tensor.shape() != shape {
+            let reason =
+                format!("is of shape {:?}, but the configuration asks for {shape:?}", tensor.shape());
+            return Err(Error::Tensor { name: full, reason });
+        }
+        self.taken.borrow_mut().insert(full);
+        Ok(tensor)
+    }
+
+    /// The tensor in the backend's hands.
+    ///
+    /// # Errors
+    /// As [`Loader::tensor`]; [`Error::Memory`] where a device cannot hold it.
+    pub fn weight(&self, name: &str, shape: &[usize]) -> Result<Weight<B>> {
+        let tensor = self.tensor(name, shape)?;
+        Ok(Weight::new(self.backend.store(tensor)?, shape))
+    }
+
+    /// As [`Loader::weight`], `None` where the file has no such name.
+    ///
+    /// # Errors
+    /// As [`Loader::weight`], but a missing name is none.
+    pub fn optional(&self, name: &str, shape: &[usize]) -> Result<Option<Weight<B>>> {
+        if self.has(name) { self.weight(name, shape).map(Some) } else { Ok(None) }
+    }
+
+    /// Names under the prefix that nothing has taken so far, in alphabetic order: the warnings of a loaded model.
+    pub fn unused(&self) -> Vec<&'a str> {
+        let taken = self.taken.borrow();
+        let inside = |name: &&str| {
+            let rest = name.strip_prefix(self.prefix.as_str());
+            self.prefix.is_empty() || rest.is_some_and(|rest| rest.starts_with('.'))
+        };
+        self.weights.names().filter(inside).filter(|&name| !taken.contains(name)).collect()
+    }
+
+    fn full(&self, name: &str) -> String {
+        if self.prefix.is_empty() { name.to_owned() } else { format!("{}.{name}", self.prefix) }
+    }
+}
