@@ -11,6 +11,7 @@ pub mod backend;
 pub mod checked;
 pub mod config;
 pub mod error;
+pub mod nn;
 pub mod weights;
 
 pub use error::{Error, Result};

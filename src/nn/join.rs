@@ -1,0 +1,50 @@
+//! Matrices put together from parts.
+#![forbid(unsafe_code)]
+
+use alloc::format;
+
+use crate::backend::{Backend, Matrix, View};
+use crate::checked::Size;
+use crate::error::{Error, Result};
+
+/// The parts one below the other; all have the same number of columns.
+///
+/// # Errors
+/// [`Error::Shape`] where the columns differ; [`Error::Limit`] and [`Error::Memory`] where the result is too large.
+pub fn join_rows<B: Backend>(backend: &B, parts: &[View<B>]) -> Result<Matrix<B>> {
+    let cols = parts.first().map_or(0, View::cols);
+    let rows = parts.iter().try_fold(Size::new(0), |rows, part| rows.plus(part.rows()))?.get();
+    let mut out = backend.zeros(rows, cols)?;
+    let mut row = 0;
+    for part in parts {
+        if part.cols() != cols {
+            let reason = format!("{} columns below {cols}", part.cols());
+            return Err(Error::Shape { operand: "join_rows", reason });
+        }
+        if part.rows() > 0 {
+            backend.copy(*part, &mut out, row, 0)?;
+        }
+        row += part.rows();
+    }
+    Ok(out)
+}
+
+/// The parts side by side; all have the same number of rows.
+///
+/// # Errors
+/// [`Error::Shape`] where the rows differ; [`Error::Limit`] and [`Error::Memory`] where the result is too large.
+pub fn join_cols<B: Backend>(backend: &B, parts: &[View<B>]) -> Result<Matrix<B>> {
+    let rows = parts.first().map_or(0, View::rows);
+    let cols = parts.iter().try_fold(Size::new(0), |cols, part| cols.plus(part.cols()))?.get();
+    let mut out = backend.zeros(rows, cols)?;
+    let mut col = 0;
+    for part in parts {
+        if part.rows() != rows {
+            let reason = format!("{} rows beside {rows}", part.rows());
+            return Err(Error::Shape { operand: "join_cols", reason });
+        }
+        backend.copy(*part, &mut out, 0, col)?;
+        col += part.cols();
+    }
+    Ok(out)
+}
