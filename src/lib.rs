@@ -12,6 +12,7 @@ pub mod checked;
 pub mod config;
 pub mod error;
 pub mod nn;
+pub mod vision;
 pub mod weights;
 
 pub use error::{Error, Result};
