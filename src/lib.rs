@@ -11,6 +11,7 @@ pub mod backend;
 pub mod checked;
 pub mod config;
 pub mod error;
+pub mod image;
 pub mod language;
 pub mod nn;
 pub mod vision;

@@ -174,6 +174,14 @@ impl Fields {
         self.list(name, |name, value| self.single(name, value))
     }
 
+    /// As [`Fields::optional_f32s`] in double precision.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where an element is no number.
+    pub fn optional_f64s(&self, name: &str) -> Result<Option<Vec<f64>>> {
+        self.list(name, |name, value| value.as_f64().ok_or_else(|| self.wrong(name, "a number", value)))
+    }
+
     /// A number, or `default`.
     ///
     /// # Errors

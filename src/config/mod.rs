@@ -122,7 +122,7 @@ impl Config {
     }
 
     /// Preprocessing of one encoder, `visual_encoder` or `visual_tower`, for
-    /// the preprocessor of the image.
+    /// [`Preprocessor::load`](crate::image::Preprocessor::load).
     ///
     /// # Errors
     /// [`Error::Config`] where it is missing.

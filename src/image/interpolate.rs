@@ -1,0 +1,51 @@
+//! Bilinear sampling of maps of `f32`, PyTorch's `interpolate(mode="bilinear", align_corners=False)` in `f32`.
+#![forbid(unsafe_code)]
+
+use alloc::vec::Vec;
+use core::ops::Range;
+
+/// For one output cell the two source cells and the second one's weight.
+#[derive(Clone, Copy)]
+struct Tap {
+    low: usize,
+    high: usize,
+    weight: f32,
+}
+
+/// The taps of the outputs `range`, of an axis with `from` cells resized to `to`.
+fn taps(from: usize, to: usize, range: Range<usize>) -> Vec<Tap> {
+    let scale = from as f32 / to as f32;
+    let tap = |index: usize| {
+        let position = (scale * (index as f32 + 0.5) - 0.5).max(0.0);
+        let low = (position as usize).min(from.saturating_sub(1));
+        let high = (low + 1).min(from.saturating_sub(1));
+        Tap { low, high, weight: (position - low as f32).clamp(0.0, 1.0) }
+    };
+    range.map(tap).collect()
+}
+
+/// The rectangle `rows x cols` of the map `[height, width]` resized to `to` = (height, width), row-major. `map` must have
+/// `height * width` elements.
+pub(super) fn interpolate(
+    map: &[f32],
+    (height, width): (usize, usize),
+    to: (usize, usize),
+    rows: Range<usize>,
+    cols: Range<usize>,
+) -> Vec<f32> {
+    debug_assert_eq!(map.len(), height * width);
+    let across = taps(width, to.1, cols);
+    let mut out = Vec::with_capacity(rows.len() * across.len());
+    for down in taps(height, to.0, rows) {
+        let low = &map[down.low * width..(down.low + 1) * width];
+        let high = &map[down.high * width..(down.high + 1) * width];
+        let (top, bottom) = (1.0 - down.weight, down.weight);
+        out.extend(across.iter().map(|tap| {
+            let (left, right) = (1.0 - tap.weight, tap.weight);
+            let upper = left * low[tap.low] + right * low[tap.high];
+            let lower = left * high[tap.low] + right * high[tap.high];
+            top * upper + bottom * lower
+        }));
+    }
+    out
+}
