@@ -10,6 +10,7 @@ extern crate alloc;
 pub mod backend;
 pub mod checked;
 pub mod config;
+pub mod cpu;
 pub mod error;
 pub mod image;
 pub mod language;
@@ -17,4 +18,5 @@ pub mod nn;
 pub mod vision;
 pub mod weights;
 
+pub use cpu::Cpu;
 pub use error::{Error, Result};

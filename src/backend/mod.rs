@@ -13,6 +13,7 @@
 //! - the definition of an operation is its namesake in `crate::reference`.
 #![forbid(unsafe_code)]
 
+pub mod check;
 mod matrix;
 
 use alloc::vec::Vec;

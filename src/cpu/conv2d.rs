@@ -1,0 +1,73 @@
+//! Dense convolution: the product with the windows of the map as left rows, which are gathered block by block and never
+//! stored as a whole.
+#![forbid(unsafe_code)]
+
+use super::Cpu;
+use super::finish::Finish;
+use super::mat::{Elements, Mat};
+use super::product::{Left, Right, product};
+use crate::backend::{Conv, Grid};
+use crate::error::Result;
+
+/// The windows of a map: one row per output cell, elements in the order of the weight (channel, kernel row, kernel column).
+pub(super) struct Windows<'a> {
+    pub(super) x: Mat<'a>,
+    pub(super) grid: Grid,
+    pub(super) kernel: Grid,
+    pub(super) conv: Conv,
+    pub(super) output: Grid,
+}
+
+impl Windows<'_> {
+    /// Index of the map's cell under tap (`y`, `x`) of output cell `cell`; `None` in the padding.
+    pub(super) fn cell(&self, cell: usize, y: usize, x: usize) -> Option<usize> {
+        let Conv { stride, padding, .. } = self.conv;
+        let row = (cell / self.output.width * stride + y).checked_sub(padding)?;
+        let col = (cell % self.output.width * stride + x).checked_sub(padding)?;
+        (row < self.grid.height && col < self.grid.width).then(|| row * self.grid.width + col)
+    }
+}
+
+impl Left for Windows<'_> {
+    fn rows(&self) -> usize {
+        self.output.cells()
+    }
+
+    fn k(&self) -> usize {
+        self.x.cols * self.kernel.cells()
+    }
+
+    fn copy(&self, row: usize, first: usize, out: &mut [f32]) {
+        let taps = self.kernel.cells();
+        for y in 0..self.kernel.height {
+            for x in 0..self.kernel.width {
+                let tap = y * self.kernel.width + x;
+                // The first element at or after `first` that belongs to this tap.
+                let channel = first.saturating_sub(tap).div_ceil(taps);
+                let start = channel * taps + tap - first;
+                if start >= out.len() {
+                    continue;
+                }
+                let cells = out[start..].iter_mut().step_by(taps);
+                match self.cell(row, y, x) {
+                    Some(cell) => {
+                        cells.zip(&self.x.row(cell)[channel..]).for_each(|(out, x)| *out = *x);
+                    }
+                    None => cells.for_each(|out| *out = 0.0),
+                }
+            }
+        }
+    }
+}
+
+/// Convolution of checked operands into `out [output cells, c_out]`.
+pub(super) fn conv2d(
+    cpu: &Cpu,
+    windows: &Windows<'_>,
+    weight: Elements<'_>,
+    channels: usize,
+    finish: &Finish<'_>,
+    out: &mut [f32],
+) -> Result<()> {
+    product(cpu, windows, Right::Weight(weight), channels, finish, out)
+}

@@ -1,0 +1,80 @@
+//! What follows a product: `out = residual + scale * activation(y + bias)`, one row (or part of a row) at a time.
+#![forbid(unsafe_code)]
+
+use alloc::vec::Vec;
+
+use super::Cpu;
+use super::isa::Isa;
+use super::lanes::{Lanes, Zip, zip_in_place};
+use super::mat::{Elements, Mat};
+use super::maths::activate_in_place;
+use crate::backend::{Activation, Epilogue, Weight};
+use crate::error::Result;
+
+/// Bias and epilogue with their small vectors converted to `f32`.
+pub(super) struct Finish<'a> {
+    bias: Option<Vec<f32>>,
+    activation: Activation,
+    scale: Option<Vec<f32>>,
+    residual: Option<Mat<'a>>,
+}
+
+/// `a + b`
+#[derive(Clone, Copy)]
+pub(super) struct Sum;
+
+impl Zip for Sum {
+    #[inline(always)]
+    fn apply<L: Lanes>(self, lanes: L, a: L::V, b: L::V) -> L::V {
+        lanes.add(a, b)
+    }
+}
+
+/// `a * b`
+#[derive(Clone, Copy)]
+pub(super) struct Product;
+
+impl Zip for Product {
+    #[inline(always)]
+    fn apply<L: Lanes>(self, lanes: L, a: L::V, b: L::V) -> L::V {
+        lanes.mul(a, b)
+    }
+}
+
+impl<'a> Finish<'a> {
+    /// Nothing.
+    pub(super) const NONE: Finish<'static> =
+        Finish { bias: None, activation: Activation::Identity, scale: None, residual: None };
+
+    /// Takes operands whose shapes were checked.
+    pub(super) fn new(
+        isa: Isa,
+        bias: Option<&Weight<Cpu>>,
+        epilogue: &Epilogue<'a, Cpu>,
+    ) -> Result<Finish<'a>> {
+        let read = |weight: Option<&Weight<Cpu>>| -> Result<Option<Vec<f32>>> {
+            weight.map(|weight| Ok(Elements::new(weight)?.to_vec(isa))).transpose()
+        };
+        Ok(Finish {
+            bias: read(bias)?,
+            activation: epilogue.activation,
+            scale: read(epilogue.scale)?,
+            residual: epilogue.residual.map(Mat::new).transpose()?,
+        })
+    }
+
+    /// Finishes `out`, which holds `y` of output row `row` from column `col` on.
+    #[inline(always)]
+    pub(super) fn apply<L: Lanes>(&self, lanes: L, row: usize, col: usize, out: &mut [f32]) {
+        if let Some(bias) = &self.bias {
+            zip_in_place(lanes, out, &bias[col..col + out.len()], Sum);
+        }
+        activate_in_place(lanes, out, self.activation);
+        if let Some(scale) = &self.scale {
+            zip_in_place(lanes, out, &scale[col..col + out.len()], Product);
+        }
+        if let Some(residual) = self.residual {
+            zip_in_place(lanes, out, &residual.row(row)[col..col + out.len()], Sum);
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Which vector instructions the machine has, found without the standard library, and the one place that enters them.
+//!
+//! The feature list of each `#[target_feature]` below is the list that [`Isa::is_available`] tests. A vector type
+//! ([`Avx2`], [`Avx512`]) can be made here only, so holding one proves that the processor and the operating system
+//! support it.
+
+use core::sync::atomic::{AtomicU8, Ordering};
+
+use super::lanes::Lanes;
+use super::portable::Portable;
+
+/// An instruction set that the kernels are compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Isa {
+    /// Plain Rust; whatever the compiler makes of it.
+    Portable,
+    /// x86-64 with AVX2, FMA and F16C.
+    Avx2,
+    /// x86-64 with AVX-512 F, VL, BW and DQ.
+    Avx512,
+}
+
+impl Isa {
+    /// Every variant, slowest first.
+    pub const ALL: [Isa; 3] = [Isa::Portable, Isa::Avx2, Isa::Avx512];
+
+    /// Whether this machine can run it.
+    pub fn is_available(self) -> bool {
+        detected() & self.bit() != 0
+    }
+
+    /// The variants that this machine can run, slowest first.
+    pub fn available() -> impl Iterator<Item = Isa> {
+        Isa::ALL.into_iter().filter(|isa| isa.is_available())
+    }
+
+    /// The fastest variant that this machine can run.
+    pub fn best() -> Isa {
+        Isa::available().last().unwrap_or(Isa::Portable)
+    }
+
+    /// `portable`, `avx2` or `avx512`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Isa::Portable => "portable",
+            Isa::Avx2 => "avx2",
+            Isa::Avx512 => "avx512",
+        }
+    }
+
+    /// The variant of that [`Isa::name`].
+    pub fn from_name(name: &str) -> Option<Isa> {
+        Isa::ALL.into_iter().find(|isa| isa.name() == name)
+    }
+
+    const fn bit(self) -> u8 {
+        match self {
+            Isa::Portable => 1,
+            Isa::Avx2 => 2,
+            Isa::Avx512 => 4,
+        }
+    }
+
+    /// Runs `op` compiled for this instruction set (portably where the machine lacks it).
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn run<O: Op>(self, op: O) -> O::Out {
+        #[target_feature(enable = "avx2,fma,f16c")]
+        fn avx2<O: Op>(op: O) -> O::Out {
+            op.run(Avx2(()))
+        }
+        #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c")]
+        fn avx512<O: Op>(op: O) -> O::Out {
+            op.run(Avx512(()))
+        }
+        match self {
+            // SAFETY: the processor and the operating system support the features that the function enables.
+            Isa::Avx2 if self.is_available() => unsafe { avx2(op) },
+            // SAFETY: as above.
+            Isa::Avx512 if self.is_available() => unsafe { avx512(op) },
+            _ => op.run(Portable),
+        }
+    }
+
+    /// Runs `op`.
+    #[cfg(not(target_arch = "x86_64"))]
+    pub(super) fn run<O: Op>(self, op: O) -> O::Out {
+        op.run(Portable)
+    }
+}
+
+/// A piece of work that is compiled once for every instruction set. `run` must be `#[inline(always)]`: it is inlined into
+/// the function that enables the instructions, and so must everything it calls that handles vectors.
+pub(super) trait Op {
+    /// What the work returns.
+    type Out;
+
+    /// Does the work with the vectors of one instruction set.
+    fn run<L: Lanes>(self, lanes: L) -> Self::Out;
+}
+
+/// Proof that AVX2, FMA and F16C may be used.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+pub(super) struct Avx2(());
+
+/// Proof that AVX-512 F, VL, BW and DQ (and [`Avx2`]) may be used.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+pub(super) struct Avx512(());
+
+/// Bit set of [`Isa::bit`]; 0 before the first look.
+static DETECTED: AtomicU8 = AtomicU8::new(0);
+
+fn detected() -> u8 {
+    match DETECTED.load(Ordering::Relaxed) {
+        0 => {
+            let bits = detect();
+            DETECTED.store(bits, Ordering::Relaxed);
+            bits
+        }
+        bits => bits,
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn detect() -> u8 {
+    Isa::Portable.bit()
+}
+
+#[cfg(target_arch = "x86_64")]
+fn detect() -> u8 {
+    use core::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
+
+    #[target_feature(enable = "xsave")]
+    fn saved_registers() -> u64 {
+        // SAFETY: the caller saw OSXSAVE, which says that XGETBV may be executed.
+        unsafe { _xgetbv(0) }
+    }
+
+    let has = |word: u32, bits: &[u32]| bits.iter().all(|&bit| word >> bit & 1 == 1);
+    let mut found = Isa::Portable.bit();
+    let highest_leaf = __cpuid(0).eax;
+    let features = __cpuid(1);
+    // Leaf 1, ECX: 12 FMA, 27 OSXSAVE, 28 AVX, 29 F16C.
+    if highest_leaf < 7 || !has(features.ecx, &[12, 27, 28, 29]) {
+        return found;
+    }
+    // SAFETY: OSXSAVE was just seen.
+    let saved = unsafe { saved_registers() };
+    // Leaf 7, EBX: 5 AVX2, 16 AVX-512 F, 17 DQ, 30 BW, 31 VL.
+    let extended = __cpuid_count(7, 0).ebx;
+    // XCR0: 1 SSE and 2 AVX state saved; 5 to 7 mask registers and the wide halves.
+    if saved & 0x06 == 0x06 && has(extended, &[5]) {
+        found |= Isa::Avx2.bit();
+        if saved & 0xE6 == 0xE6 && has(extended, &[16, 17, 30, 31]) {
+            found |= Isa::Avx512.bit();
+        }
+    }
+    found
+}

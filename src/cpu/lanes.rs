@@ -1,0 +1,143 @@
+//! The vocabulary that every kernel is written in: a vector of `f32` and some 20 operations on it, plus the two hooks of
+//! the blocked product (packing and the register tile), which each instruction set writes by hand.
+#![forbid(unsafe_code)]
+
+use crate::weights::Dtype;
+
+/// Elements of `k` that one panel holds. Sums over `k` run in blocks of this size: fused multiply-adds in ascending `k`
+/// inside a block, then the blocks' sums are added in order. A constant, so that the bits of an output depend on nothing
+/// but its row and its column.
+pub(super) const K_BLOCK: usize = 256;
+
+/// Most vectors a panel row has on any instruction set, in elements.
+pub(super) const MAX_PANEL: usize = 32;
+
+/// What [`Lanes::tile`] does with what lies in `c`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Accumulate {
+    /// `c = sum`
+    Overwrite,
+    /// `c = c + sum`
+    Add,
+    /// The sum starts from `c`: one unbroken chain over several calls.
+    Continue,
+}
+
+/// Vectors of `f32` of one instruction set. Every method must be `#[inline(always)]`.
+///
+/// Slices may have any alignment. Methods named `partial` take at most [`Lanes::N`] elements.
+pub(super) trait Lanes: Copy {
+    /// `N` numbers.
+    type V: Copy;
+    /// Lanes of a vector.
+    const N: usize;
+    /// Most rows of a register tile.
+    const TILE_ROWS: usize;
+    /// Columns of a panel and of a register tile.
+    const PANEL: usize;
+
+    /// `x` in every lane.
+    fn splat(self, x: f32) -> Self::V;
+    /// The first `N` elements of `x`; panics where there are fewer.
+    fn load(self, x: &[f32]) -> Self::V;
+    /// The elements of `x`, then zeros.
+    fn load_partial(self, x: &[f32]) -> Self::V;
+    /// Writes `N` elements; panics where `out` has fewer.
+    fn store(self, v: Self::V, out: &mut [f32]);
+    /// Writes the first `out.len()` lanes.
+    fn store_partial(self, v: Self::V, out: &mut [f32]);
+
+    /// `a + b`
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a - b`
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b`
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a / b`
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b + c`, rounded once where the instruction set can.
+    fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `a > b ? a : b` by lanes, so `b` where either is NaN.
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a < b ? a : b` by lanes, so `b` where either is NaN.
+    fn min(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a < b ? yes : no` by lanes.
+    fn select_less(self, a: Self::V, b: Self::V, yes: Self::V, no: Self::V) -> Self::V;
+    /// `v * 2^n`, `n` integral and within -252..=254; rounds once more where the result is subnormal.
+    fn scale2(self, v: Self::V, n: Self::V) -> Self::V;
+    /// Sum of all lanes, in a fixed order.
+    fn sum(self, v: Self::V) -> f32;
+
+    /// Converts `out.len()` little-endian elements to `f32`; panics where `bytes` is shorter.
+    fn convert(self, dtype: Dtype, bytes: &[u8], out: &mut [f32]);
+
+    /// Writes `panel[k * PANEL + i] = row i at k`: transposes `rows` rows of `f32` (little-endian bytes, row `i` starting
+    /// `i * stride` bytes in, `k` elements each) into a panel; columns from `rows` to `PANEL` become 0.
+    fn pack(self, bytes: &[u8], stride: usize, rows: usize, k: usize, panel: &mut [f32]);
+
+    /// The register tile: `c[i * c_stride + j] (+)= sum_k a[i * K_BLOCK + k] * panel[k * PANEL + j]` for `rows` rows (1 to
+    /// `TILE_ROWS`) and `PANEL` columns, each sum one chain of multiply-adds in ascending `k`, `k` at most [`K_BLOCK`].
+    #[allow(clippy::too_many_arguments)]
+    fn tile(
+        self,
+        rows: usize,
+        k: usize,
+        a: &[f32],
+        panel: &[f32],
+        c: &mut [f32],
+        c_stride: usize,
+        accumulate: Accumulate,
+    );
+}
+
+/// An elementwise function of one vector.
+pub(super) trait Map: Copy {
+    /// The function; must be `#[inline(always)]`.
+    fn apply<L: Lanes>(self, lanes: L, x: L::V) -> L::V;
+}
+
+/// `x = map(x)` in place.
+#[inline(always)]
+pub(super) fn map_in_place<L: Lanes, M: Map>(lanes: L, x: &mut [f32], map: M) {
+    let mut chunks = x.chunks_exact_mut(L::N);
+    for chunk in &mut chunks {
+        lanes.store(map.apply(lanes, lanes.load(chunk)), chunk);
+    }
+    let tail = chunks.into_remainder();
+    if !tail.is_empty() {
+        lanes.store_partial(map.apply(lanes, lanes.load_partial(tail)), tail);
+    }
+}
+
+/// A function of two vectors.
+pub(super) trait Zip: Copy {
+    /// The function; must be `#[inline(always)]`.
+    fn apply<L: Lanes>(self, lanes: L, a: L::V, b: L::V) -> L::V;
+}
+
+/// `a = zip(a, b)` in place, over the shorter length.
+#[inline(always)]
+pub(super) fn zip_in_place<L: Lanes, Z: Zip>(lanes: L, a: &mut [f32], b: &[f32], zip: Z) {
+    let mut a_chunks = a.chunks_exact_mut(L::N);
+    let mut b_chunks = b.chunks_exact(L::N);
+    for (a, b) in (&mut a_chunks).zip(&mut b_chunks) {
+        lanes.store(zip.apply(lanes, lanes.load(a), lanes.load(b)), a);
+    }
+    let (a, b) = (a_chunks.into_remainder(), b_chunks.remainder());
+    if !a.is_empty() {
+        lanes.store_partial(zip.apply(lanes, lanes.load_partial(a), lanes.load_partial(b)), a);
+    }
+}
+
+/// Sum over `x` of `map(x)`; `map(0)` must be 0. Lane `i mod N` adds its elements in order, then the lanes are added.
+#[inline(always)]
+pub(super) fn sum_of<L: Lanes, M: Map>(lanes: L, x: &[f32], map: M) -> f32 {
+    let chunks = x.chunks_exact(L::N);
+    let tail = chunks.remainder();
+    let mut total = lanes.splat(0.0);
+    for chunk in chunks {
+        total = lanes.add(total, map.apply(lanes, lanes.load(chunk)));
+    }
+    total = lanes.add(total, map.apply(lanes, lanes.load_partial(tail)));
+    lanes.sum(total)
+}

@@ -1,0 +1,116 @@
+//! Plain views of what the kernels read: activations as rows of `f32`, weights as bytes of a type.
+#![forbid(unsafe_code)]
+
+use alloc::format;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::Cpu;
+use super::isa::{Isa, Op};
+use super::lanes::Lanes;
+use crate::backend::{View, Weight};
+use crate::error::{Error, Result};
+use crate::weights::{Dtype, Tensor};
+
+/// `rows x cols` numbers, rows `stride` elements apart.
+#[derive(Clone, Copy)]
+pub(super) struct Mat<'a> {
+    data: &'a [f32],
+    pub(super) rows: usize,
+    pub(super) cols: usize,
+    stride: usize,
+}
+
+impl<'a> Mat<'a> {
+    /// The elements of a view.
+    pub(super) fn new(view: View<'a, Cpu>) -> Result<Mat<'a>> {
+        let (rows, cols, stride) = (view.rows(), view.cols(), view.stride());
+        if rows == 0 || cols == 0 {
+            return Ok(Mat { data: &[], rows, cols, stride: 0 });
+        }
+        let end = (rows - 1).checked_mul(stride).and_then(|last| last.checked_add(cols));
+        let data = view.buffer().get(view.offset()..).and_then(|data| data.get(..end?));
+        let data = data.ok_or_else(|| Error::Shape {
+            operand: "view",
+            reason: format!("{rows}x{cols} (stride {stride}) leaves its buffer"),
+        })?;
+        Ok(Mat { data, rows, cols, stride })
+    }
+
+    /// Row `i`.
+    pub(super) fn row(self, i: usize) -> &'a [f32] {
+        if self.cols == 0 {
+            return &[];
+        }
+        &self.data[i * self.stride..][..self.cols]
+    }
+
+    /// All rows in order.
+    pub(super) fn iter(self) -> impl Iterator<Item = &'a [f32]> {
+        (0..self.rows).map(move |i| self.row(i))
+    }
+
+    /// The elements from row `i` on as little-endian bytes, with the bytes from row to row.
+    pub(super) fn bytes(self, i: usize) -> (&'a [u8], usize) {
+        let data = self.data.get(i * self.stride..).unwrap_or(&[]);
+        (bytemuck::cast_slice(data), self.stride * 4)
+    }
+
+    /// The columns `start..start + cols`.
+    pub(super) fn columns(self, start: usize, cols: usize) -> Mat<'a> {
+        if cols == 0 || self.rows == 0 {
+            return Mat { data: &[], rows: self.rows, cols, stride: 0 };
+        }
+        let end = (self.rows - 1) * self.stride + start + cols;
+        Mat { data: &self.data[start..end], cols, ..self }
+    }
+}
+
+/// The elements of a stored tensor.
+#[derive(Clone, Copy)]
+pub(super) struct Elements<'a> {
+    pub(super) dtype: Dtype,
+    pub(super) bytes: &'a [u8],
+}
+
+impl<'a> Elements<'a> {
+    /// The bytes of a weight, which must hold as many elements as its shape says.
+    pub(super) fn new(weight: &'a Weight<Cpu>) -> Result<Elements<'a>> {
+        let tensor: &Tensor = weight.stored();
+        let (dtype, bytes) = (tensor.dtype(), tensor.bytes());
+        let needed = weight.elements().checked_mul(dtype.size());
+        if needed != Some(bytes.len()) {
+            let reason = format!("{} bytes for the shape {:?}", bytes.len(), weight.shape());
+            return Err(Error::Shape { operand: "weight", reason });
+        }
+        Ok(Elements { dtype, bytes })
+    }
+
+    /// The bytes from element `first` on.
+    pub(super) fn from(self, first: usize) -> &'a [u8] {
+        &self.bytes[first * self.dtype.size()..]
+    }
+
+    /// All elements as `f32`; for small tensors (biases, scales, filters).
+    pub(super) fn to_vec(self, isa: Isa) -> Vec<f32> {
+        let mut out = vec![0.0; self.bytes.len() / self.dtype.size()];
+        isa.run(Convert { from: self.bytes, dtype: self.dtype, out: &mut out });
+        out
+    }
+}
+
+/// [`Lanes::convert`] as an [`Op`].
+pub(super) struct Convert<'a> {
+    pub(super) from: &'a [u8],
+    pub(super) dtype: Dtype,
+    pub(super) out: &'a mut [f32],
+}
+
+impl Op for Convert<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) {
+        lanes.convert(self.dtype, self.from, self.out);
+    }
+}

@@ -1,0 +1,124 @@
+//! The CPU backend: every operation of [`Backend`](crate::backend::Backend) on one machine's cores.
+//!
+//! How it is put together:
+//! - [`Isa`] names an instruction set; the fastest that the machine has is chosen when a [`Cpu`] is made. An operation is a
+//!   generic body over `Lanes` (`lanes.rs`), compiled once for every instruction set and entered through `Isa::run` once
+//!   for a row, a tile or a block of rows, never for an element.
+//! - Work is cut into pieces whose size depends on the operands' shapes only (`threads.rs`), and every sum has one order,
+//!   so the number of threads and the other rows of a batch never change a bit of a row.
+//! - Weights are read where they lie, in their type and at any alignment; the blocked product (`product.rs`) converts and
+//!   transposes one panel at a time.
+//!
+//! To add an operation: its definition in `crate::reference`, its shape check in `crate::backend::check`, one file here
+//! with an `Op`, a test in `tests/ops`. To add an instruction set: one file with `Lanes`, a variant of [`Isa`].
+#![deny(unsafe_code)]
+
+#[cfg(target_endian = "big")]
+compile_error!("weights are little endian and used in place; big-endian machines are not supported");
+
+mod activate;
+mod add;
+mod attention;
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
+mod avx512;
+mod backend;
+mod conv2d;
+mod depthwise;
+mod embedding;
+mod finish;
+mod group_norm;
+#[allow(unsafe_code)]
+mod isa;
+mod lanes;
+mod layer_norm;
+mod mat;
+mod maths;
+mod portable;
+mod product;
+mod resize;
+mod rms_norm;
+mod rope;
+mod softmax;
+mod threads;
+
+use alloc::format;
+
+pub use isa::Isa;
+
+use crate::error::{Error, Result};
+use threads::Threads;
+
+/// The CPU backend: an instruction set and a pool of threads. Cheap to clone; clones share the pool.
+#[derive(Clone)]
+pub struct Cpu {
+    isa: Isa,
+    threads: Threads,
+    poison: bool,
+}
+
+impl Cpu {
+    /// The machine's fastest instruction set on all its cores (one thread without the `std` feature).
+    ///
+    /// Under `std` the environment variable `TRIPLET_ISA` (`portable`, `avx2`, `avx512`) asks for another instruction set;
+    /// one that the machine lacks is ignored, see [`Cpu::isa`].
+    pub fn new() -> Cpu {
+        Cpu::with_threads(threads::cores())
+    }
+
+    /// As [`Cpu::new`] with `threads` threads. 0 counts as 1, and threads that the system refuses to start leave the
+    /// calling thread alone, see [`Cpu::threads`].
+    pub fn with_threads(threads: usize) -> Cpu {
+        Cpu { isa: preferred_isa(), threads: Threads::new(threads), poison: false }
+    }
+
+    /// The same threads with another instruction set.
+    ///
+    /// # Errors
+    /// [`Error::Input`] where the machine lacks it.
+    pub fn with_isa(self, isa: Isa) -> Result<Cpu> {
+        if !isa.is_available() {
+            return Err(Error::Input { field: "isa", reason: format!("this machine has no {}", isa.name()) });
+        }
+        Ok(Cpu { isa, ..self })
+    }
+
+    /// For tests: outputs start as NaN instead of zeros, and [`Cpu::CANARY`] more elements follow every matrix, so that an
+    /// element left unwritten and a write past the end both show.
+    pub fn poisoned(self) -> Cpu {
+        Cpu { poison: true, ..self }
+    }
+
+    /// Elements after the end of a matrix of a [`Cpu::poisoned`] backend; all are NaN.
+    pub const CANARY: usize = 64;
+
+    /// The instruction set in use.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// The number of threads in use.
+    pub fn threads(&self) -> usize {
+        self.threads.count()
+    }
+}
+
+impl Default for Cpu {
+    fn default() -> Cpu {
+        Cpu::new()
+    }
+}
+
+#[cfg(feature = "std")]
+fn preferred_isa() -> Isa {
+    let wanted = std::env::var("TRIPLET_ISA").ok().and_then(|name| Isa::from_name(&name));
+    wanted.filter(|isa| isa.is_available()).unwrap_or_else(Isa::best)
+}
+
+#[cfg(not(feature = "std"))]
+fn preferred_isa() -> Isa {
+    Isa::best()
+}

@@ -1,0 +1,236 @@
+//! The blocked matrix product behind `linear`, `matmul` and `conv2d`: `out[r, n] = sum_k left[r, k] * right[n, k]`.
+//!
+//! The left rows are copied once into blocks of [`K_BLOCK`] columns. Then, for every strip of [`STRIP`] output columns,
+//! panels of the right operand (a block of `k` by `PANEL` columns) are converted and transposed into scratch that stays in
+//! the first-level cache, and the register tile sweeps all rows over each. An output element is the sum of its blocks in
+//! order, each a chain of multiply-adds in ascending `k`; neither the tile nor the strip nor the number of rows enters.
+#![forbid(unsafe_code)]
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::Cpu;
+use super::finish::Finish;
+use super::isa::Op;
+use super::lanes::{Accumulate, K_BLOCK, Lanes, MAX_PANEL};
+use super::mat::{Elements, Mat};
+use crate::error::Result;
+
+/// Output columns of one piece of work; a multiple of every `PANEL`.
+const STRIP: usize = 64;
+/// Most rows of one piece of work: with a block of `k` they fill a quarter of a second-level cache of 2 MB.
+const ROWS: usize = 480;
+/// Rows of one piece where there are few strips to share out.
+const FEW_ROWS: usize = 96;
+/// Most floats of the copied left rows.
+const SLAB: usize = 1 << 21;
+
+/// The left operand.
+pub(super) trait Left: Sync {
+    /// Rows.
+    fn rows(&self) -> usize;
+    /// Elements of a row.
+    fn k(&self) -> usize;
+    /// Writes the elements of row `row` from `first` on.
+    fn copy(&self, row: usize, first: usize, out: &mut [f32]);
+}
+
+impl Left for Mat<'_> {
+    fn rows(&self) -> usize {
+        self.rows
+    }
+
+    fn k(&self) -> usize {
+        self.cols
+    }
+
+    fn copy(&self, row: usize, first: usize, out: &mut [f32]) {
+        out.copy_from_slice(&self.row(row)[first..first + out.len()]);
+    }
+}
+
+/// The right operand.
+#[derive(Clone, Copy)]
+pub(super) enum Right<'a> {
+    /// A stored `[n, k]`.
+    Weight(Elements<'a>),
+    /// `[n, k]`
+    Rows(Mat<'a>),
+    /// `[k, n]`
+    Columns(Mat<'a>),
+}
+
+impl Right<'_> {
+    /// Fills a panel: `cols` output columns from `col` on, `k` elements from `first` on of `total`.
+    #[inline(always)]
+    fn pack<L: Lanes>(
+        self,
+        lanes: L,
+        cols: [usize; 2],
+        k: [usize; 3],
+        scratch: &mut [f32],
+        panel: &mut [f32],
+    ) {
+        let ([col, cols], [first, k, total]) = (cols, k);
+        match self {
+            Right::Weight(elements) if elements.dtype == crate::weights::Dtype::F32 => {
+                lanes.pack(elements.from(col * total + first), total * 4, cols, k, panel);
+            }
+            Right::Weight(elements) => {
+                for i in 0..cols {
+                    let row = &mut scratch[i * K_BLOCK..i * K_BLOCK + k];
+                    lanes.convert(elements.dtype, elements.from((col + i) * total + first), row);
+                }
+                lanes.pack(bytemuck::cast_slice(scratch), K_BLOCK * 4, cols, k, panel);
+            }
+            Right::Rows(rows) => {
+                let (bytes, stride) = rows.bytes(col);
+                lanes.pack(bytes.get(first * 4..).unwrap_or(&[]), stride, cols, k, panel);
+            }
+            Right::Columns(matrix) => {
+                for (i, cells) in panel[..k * L::PANEL].chunks_exact_mut(L::PANEL).enumerate() {
+                    let (head, tail) = cells.split_at_mut(cols);
+                    head.copy_from_slice(&matrix.row(first + i)[col..col + cols]);
+                    tail.fill(0.0);
+                }
+            }
+        }
+    }
+}
+
+/// Computes the product into `out` (row-major, `n` columns, as many rows as `left`) and finishes it.
+pub(super) fn product(
+    cpu: &Cpu,
+    left: &impl Left,
+    right: Right<'_>,
+    n: usize,
+    finish: &Finish<'_>,
+    out: &mut [f32],
+) -> Result<()> {
+    let (rows, k) = (left.rows(), left.k());
+    if rows == 0 || n == 0 {
+        return Ok(());
+    }
+    let blocks = k.div_ceil(K_BLOCK);
+    let slab = (SLAB / (blocks.max(1) * K_BLOCK)).max(ROWS).min(rows);
+    let mut copied = cpu.allocate(slab, blocks * K_BLOCK)?;
+    for (index, out) in out.chunks_mut(slab * n).enumerate() {
+        let first = index * slab;
+        let rows = out.len() / n;
+        let copied = &mut copied[..rows * blocks * K_BLOCK];
+        copy_left(cpu, left, first, rows, copied);
+        strips(cpu, right, [rows, n, k], copied, first, finish, out);
+    }
+    Ok(())
+}
+
+/// Copies `rows` rows from `first` on into `copied[block][row][K_BLOCK]`.
+fn copy_left(cpu: &Cpu, left: &impl Left, first: usize, rows: usize, copied: &mut [f32]) {
+    let k = left.k();
+    // A tenth of a multiply-add's work per element, as it only moves.
+    cpu.threads.rows(1, copied, K_BLOCK, |start, piece| {
+        for (i, out) in piece.chunks_exact_mut(K_BLOCK).enumerate() {
+            let (block, row) = ((start + i) / rows, (start + i) % rows);
+            let from = block * K_BLOCK;
+            left.copy(first + row, from, &mut out[..K_BLOCK.min(k - from)]);
+        }
+    });
+}
+
+/// One piece of work: rows `first..` of the slab, columns `col..` of the output.
+struct Strip<'a> {
+    first: usize,
+    col: usize,
+    out: Vec<&'a mut [f32]>,
+}
+
+/// Memory that the strips of one thread share.
+struct Scratch {
+    panel: Vec<f32>,
+    converted: Vec<f32>,
+    sums: Vec<f32>,
+}
+
+fn strips(
+    cpu: &Cpu,
+    right: Right<'_>,
+    [rows, n, k]: [usize; 3],
+    copied: &[f32],
+    slab_first: usize,
+    finish: &Finish<'_>,
+    out: &mut [f32],
+) {
+    let per_piece = if n.div_ceil(STRIP) < 8 { FEW_ROWS } else { ROWS };
+    let pieces = rows.div_ceil(per_piece);
+    let per_piece = rows.div_ceil(pieces);
+    let mut items: Vec<Strip> = Vec::new();
+    for (piece, out) in out.chunks_mut(per_piece * n).enumerate() {
+        let base = items.len();
+        for col in (0..n).step_by(STRIP) {
+            items.push(Strip { first: piece * per_piece, col, out: Vec::with_capacity(out.len() / n) });
+        }
+        for row in out.chunks_mut(n) {
+            for (strip, cells) in items[base..].iter_mut().zip(row.chunks_mut(STRIP)) {
+                strip.out.push(cells);
+            }
+        }
+    }
+    let cost = rows.saturating_mul(n).saturating_mul(k.max(1));
+    let strip_rows = per_piece.min(rows);
+    let scratch = || Scratch {
+        panel: vec![0.0; K_BLOCK * MAX_PANEL],
+        converted: vec![0.0; K_BLOCK * MAX_PANEL],
+        sums: vec![0.0; strip_rows * STRIP],
+    };
+    cpu.threads.each(cost, items, scratch, |scratch, strip| {
+        cpu.isa.run(Run { strip, right, rows, k, copied, slab_first, finish, scratch });
+    });
+}
+
+struct Run<'a, 'b> {
+    strip: Strip<'a>,
+    right: Right<'b>,
+    rows: usize,
+    k: usize,
+    copied: &'b [f32],
+    slab_first: usize,
+    finish: &'b Finish<'b>,
+    scratch: &'b mut Scratch,
+}
+
+impl Op for Run<'_, '_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) {
+        let Run { mut strip, right, rows: slab_rows, k, copied, slab_first, finish, scratch } = self;
+        let rows = strip.out.len();
+        let cols = strip.out.first().map_or(0, |row| row.len());
+        let per_tile = rows.div_ceil(rows.div_ceil(L::TILE_ROWS).max(1)).max(1);
+        if k == 0 {
+            scratch.sums.fill(0.0);
+        }
+        for (block, from) in (0..k).step_by(K_BLOCK).enumerate() {
+            let k_here = K_BLOCK.min(k - from);
+            let accumulate = if block == 0 { Accumulate::Overwrite } else { Accumulate::Add };
+            for panel_col in (0..cols).step_by(L::PANEL) {
+                let here = [strip.col + panel_col, L::PANEL.min(cols - panel_col)];
+                right.pack(lanes, here, [from, k_here, k], &mut scratch.converted, &mut scratch.panel);
+                let sums = &mut scratch.sums[panel_col * rows..];
+                for first in (0..rows).step_by(per_tile) {
+                    let tile_rows = per_tile.min(rows - first);
+                    let a = &copied[(block * slab_rows + strip.first + first) * K_BLOCK..];
+                    let c = &mut sums[first * L::PANEL..];
+                    lanes.tile(tile_rows, k_here, a, &scratch.panel, c, L::PANEL, accumulate);
+                }
+            }
+        }
+        for (row, out) in strip.out.iter_mut().enumerate() {
+            for (panel, cells) in out.chunks_mut(L::PANEL).enumerate() {
+                let sums = &scratch.sums[(panel * rows + row) * L::PANEL..];
+                cells.copy_from_slice(&sums[..cells.len()]);
+            }
+            finish.apply(lanes, slab_first + strip.first + row, strip.col, out);
+        }
+    }
+}
