@@ -15,6 +15,8 @@ pub mod error;
 pub mod image;
 pub mod language;
 pub mod nn;
+pub mod text;
+pub mod trp;
 pub mod vision;
 pub mod weights;
 

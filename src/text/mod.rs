@@ -1,0 +1,13 @@
+//! Text and token ids: the vocabulary that decoding needs everywhere, and text encoding where `std` is on.
+#![forbid(unsafe_code)]
+
+pub mod detokenizer;
+#[cfg(feature = "std")]
+pub mod tokenizer;
+mod tokenizer_json;
+pub mod vocabulary;
+
+pub use detokenizer::Detokenizer;
+#[cfg(feature = "std")]
+pub use tokenizer::{PromptItem, Tokenizer};
+pub use vocabulary::{SpecialTokens, Symbol, TokenKind, Vocabulary};
