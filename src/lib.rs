@@ -12,6 +12,7 @@ pub mod checked;
 pub mod config;
 pub mod cpu;
 pub mod error;
+pub mod heads;
 pub mod image;
 pub mod language;
 pub mod nn;
