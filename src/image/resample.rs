@@ -3,6 +3,9 @@
 //! Pillow resamples rows first, then columns, each with weights rounded to fixed point of [`PRECISION`] bits and the result
 //! of the first pass rounded to 8 bits. A filter is stretched by the scale when it shrinks (antialiasing), and cut off and
 //! renormalised at the edges.
+//!
+//! Equal to every Pillow from 3.4 to 12, and for squares to Pillow 13, which takes columns first where the height shrinks
+//! much more than the width.
 #![forbid(unsafe_code)]
 
 use alloc::format;
