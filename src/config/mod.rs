@@ -18,6 +18,7 @@ pub use fields::{Fields, MAX_JSON};
 pub use model_dir::ModelDir;
 
 use crate::error::{Error, Result};
+use crate::trp::PromptTemplate;
 
 /// Keys that [`Config`] knows at the top level.
 const KEYS: [&str; 11] = [
@@ -41,19 +42,6 @@ const UNITS: [(&str, &str); 4] = [("box", "box"), ("mask", "mask"), ("keypoint",
 #[derive(Clone, Debug)]
 pub struct Config {
     root: Fields,
-}
-
-/// The chat template, `prompt_template` of `config.json`; the texts are used as they are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PromptTemplate {
-    /// Stands before everything else.
-    pub system_prefix: String,
-    /// The task command; `{system}` is replaced by its text.
-    pub system: String,
-    /// One turn; `{input}` is replaced by the question.
-    pub instruction: String,
-    /// Between turns.
-    pub sep: String,
 }
 
 impl Config {
@@ -106,19 +94,20 @@ impl Config {
         self.root.isize_or("visual_select_layer", -2)
     }
 
-    /// The chat template, `None` where the directory has none.
+    /// The chat template, `None` where the directory has none; a missing `system_prefix` or `sep` is empty.
     ///
     /// # Errors
-    /// [`Error::Config`] where a text is missing or no string.
+    /// [`Error::Config`] where a text is no string, or lacks its slot (see [`PromptTemplate::validate`]).
     pub fn prompt_template(&self) -> Result<Option<PromptTemplate>> {
         let Some(fields) = self.root.optional_child("prompt_template")? else { return Ok(None) };
-        let text = |name| fields.str(name).map(|text| text.to_owned());
-        Ok(Some(PromptTemplate {
-            system_prefix: text("system_prefix")?,
-            system: text("system")?,
-            instruction: text("instruction")?,
-            sep: text("sep")?,
-        }))
+        let template = PromptTemplate {
+            system_prefix: fields.str_or("system_prefix", "")?.to_owned(),
+            system: fields.str("system")?.to_owned(),
+            instruction: fields.str("instruction")?.to_owned(),
+            sep: fields.str_or("sep", "")?.to_owned(),
+        };
+        template.validate()?;
+        Ok(Some(template))
     }
 
     /// Preprocessing of one encoder, `visual_encoder` or `visual_tower`, for
@@ -194,12 +183,19 @@ mod tests {
     }
 
     #[test]
-    fn prompt_template_names_the_missing_text() {
+    fn prompt_template_names_the_wrong_text() {
         assert_eq!(config("{}").prompt_template().unwrap(), None);
-        let partial = config(r#"{"prompt_template": {"system_prefix": "", "system": ""}}"#);
-        match partial.prompt_template() {
-            Err(Error::Config { field, .. }) => assert_eq!(field, "prompt_template.instruction"),
-            other => panic!("{other:?}"),
+        for (text, expected) in [
+            (r#"{"system": "{system}"}"#, "prompt_template.instruction"),
+            (r#"{"system": "{system}", "instruction": "USER:"}"#, "prompt_template.instruction"),
+            (r#"{"system": 1, "instruction": "{input}"}"#, "prompt_template.system"),
+        ] {
+            match config(&format!("{{\"prompt_template\": {text}}}")).prompt_template() {
+                Err(Error::Config { field, .. }) => assert_eq!(field, expected),
+                other => panic!("{other:?}"),
+            }
         }
+        let whole = config(r#"{"prompt_template": {"system": "{system}\n", "instruction": "{input}"}}"#);
+        assert_eq!(whole.prompt_template().unwrap().unwrap().system, "{system}\n");
     }
 }
