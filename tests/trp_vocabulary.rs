@@ -5,8 +5,8 @@ mod trp_common;
 
 use proptest::prelude::*;
 use triplet::Error;
-use triplet::text::{Detokenizer, PromptItem, Symbol, TokenKind, Tokenizer, Vocabulary};
-use triplet::trp::{PromptTemplate, Task};
+use triplet::text::{Detokenizer, Symbol, TokenKind, Tokenizer, Vocabulary};
+use triplet::trp::{PromptItem, PromptTemplate, Task};
 
 fn both() -> [(Vocabulary, Tokenizer); 2] {
     [trp_common::byte_level_json(), trp_common::llama_json()].map(|json| {

@@ -9,5 +9,5 @@ pub mod vocabulary;
 
 pub use detokenizer::Detokenizer;
 #[cfg(feature = "std")]
-pub use tokenizer::{PromptItem, Tokenizer};
+pub use tokenizer::Tokenizer;
 pub use vocabulary::{SpecialTokens, Symbol, TokenKind, Vocabulary};

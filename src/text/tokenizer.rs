@@ -8,19 +8,8 @@ use alloc::vec::Vec;
 
 use crate::error::{Error, Result};
 use crate::text::vocabulary::Vocabulary;
-use crate::trp::prompt::{IMAGE_PLACEHOLDER, PromptTemplate, VISUAL_PROMPT_PLACEHOLDER};
+use crate::trp::prompt::{IMAGE_PLACEHOLDER, PromptItem, PromptTemplate, VISUAL_PROMPT_PLACEHOLDER};
 use crate::trp::task::TaskCommand;
-
-/// One item of a prompt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum PromptItem {
-    /// A token.
-    Token(u32),
-    /// The features of the image.
-    Image,
-    /// The features of the next visual prompt.
-    VisualPrompt,
-}
 
 /// A text encoder read from `tokenizer.json`.
 pub struct Tokenizer {

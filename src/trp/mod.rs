@@ -17,7 +17,7 @@ pub mod task;
 pub use answer::{Answer, Plan, PlanItem, Reference, Triplet};
 pub use flags::Flags;
 pub use parser::{parse, parse_text};
-pub use prompt::PromptTemplate;
+pub use prompt::{PromptItem, PromptTemplate};
 pub use question::QuestionTemplate;
 pub use router::{Route, Routes, Slot, UnitHead, route};
 pub use score::{log_probability, triplet_score};

@@ -19,6 +19,17 @@ pub const IMAGE_PLACEHOLDER: &str = "<image>";
 /// Stands for the features of one visual prompt (id -300 in the reference).
 pub const VISUAL_PROMPT_PLACEHOLDER: &str = "[VPT]";
 
+/// One item of a prompt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PromptItem {
+    /// A token.
+    Token(u32),
+    /// The features of the image.
+    Image,
+    /// The features of the next visual prompt.
+    VisualPrompt,
+}
+
 /// The chat template as data, `prompt_template` of `config.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct PromptTemplate {
