@@ -16,6 +16,7 @@ pub mod heads;
 pub mod image;
 pub mod language;
 pub mod nn;
+pub mod reference;
 pub mod text;
 pub mod trp;
 pub mod vision;

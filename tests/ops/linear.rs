@@ -1,0 +1,121 @@
+//! `linear` against its reference.
+
+use triplet::backend::{Activation, Backend, Epilogue};
+use triplet::reference::{self, After, LINEAR, cancelling, uniform};
+use triplet::weights::Dtype;
+
+use crate::common::operands::{Failures, STORED, inner, padded, weight};
+use crate::common::shapes;
+use crate::common::variants::variants;
+
+/// Rows, inputs, outputs around every vector, tile, panel, block and strip size.
+const SIZES: [[usize; 3]; 16] = [
+    [0, 3, 5],
+    [3, 0, 5],
+    [3, 5, 0],
+    [1, 1, 1],
+    [2, 3, 4],
+    [5, 4, 7],
+    [4, 7, 8],
+    [7, 8, 9],
+    [6, 15, 16],
+    [12, 17, 31],
+    [13, 33, 33],
+    [25, 67, 63],
+    [3, 255, 65],
+    [1, 256, 64],
+    [11, 257, 67],
+    [97, 600, 131],
+];
+
+#[test]
+fn sizes_types_and_alignments() {
+    let mut failures = Failures::default();
+    for variant in variants() {
+        for [rows, k, n] in SIZES {
+            for stored in STORED {
+                let x = uniform(rows * k, 1);
+                let (w, w_meant) = weight(&variant.cpu, &[n, k], &uniform(n * k, 2), stored);
+                let (b, b_meant) = weight(&variant.cpu, &[n], &uniform(n, 3), stored);
+                let (s, s_meant) = weight(&variant.cpu, &[n], &uniform(n, 4), stored);
+                let residual = uniform(rows * n, 5);
+                let after = After {
+                    bias: Some(&b_meant),
+                    activation: Activation::Silu,
+                    scale: Some(&s_meant),
+                    residual: Some(&residual),
+                };
+                let want = reference::linear(&x, &w_meant, [rows, k, n], &after);
+                let (x, residual) =
+                    (padded(&variant.cpu, rows, k, &x), padded(&variant.cpu, rows, n, &residual));
+                let epilogue = Epilogue {
+                    activation: Activation::Silu,
+                    scale: Some(&s),
+                    residual: Some(inner(&residual)),
+                };
+                let got = variant.cpu.linear(inner(&x), &w, Some(&b), epilogue).unwrap();
+                let case = format!("{} {rows}x{k}x{n} {stored:?}", variant.name);
+                failures.check(&case, &got, &want, n, LINEAR);
+
+                let want = reference::linear(&uniform(rows * k, 1), &w_meant, [rows, k, n], &After::NONE);
+                let got = variant.cpu.linear(inner(&x), &w, None, Epilogue::NONE).unwrap();
+                failures.check(&format!("{case} bare"), &got, &want, n, LINEAR);
+            }
+        }
+    }
+    failures.finish();
+}
+
+#[test]
+fn real_layers_and_cancelling_sums() {
+    let mut failures = Failures::default();
+    let variants: Vec<_> = variants().into_iter().filter(|variant| variant.name.ends_with("x2")).collect();
+    for (name, rows, k, n) in shapes::LINEAR {
+        // The definition is slow: few outputs of the large layers, all of `k`.
+        let (rows, n) = (rows.min(50), n.min(200));
+        for (kind, x) in [("uniform", uniform(rows * k, 6)), ("cancelling", cancelling(rows * k, 7))] {
+            let w = uniform(n * k, 8);
+            let want = reference::linear(&x, &w, [rows, k, n], &After::NONE);
+            for variant in &variants {
+                let (w, _) = weight(&variant.cpu, &[n, k], &w, (Dtype::F32, 0));
+                let x = variant.cpu.upload(rows, k, &x).unwrap();
+                let got = variant.cpu.linear(x.view(), &w, None, Epilogue::NONE).unwrap();
+                failures.check(&format!("{} {name} {kind}", variant.name), &got, &want, n, LINEAR);
+            }
+        }
+    }
+    failures.finish();
+}
+
+#[test]
+fn trailing_dimensions_of_the_weight_count_as_inputs() {
+    let mut failures = Failures::default();
+    for variant in variants() {
+        let (x, w) = (uniform(4 * 12, 1), uniform(5 * 12, 2));
+        let want = reference::linear(&x, &w, [4, 12, 5], &After::NONE);
+        let (w, _) = weight(&variant.cpu, &[5, 3, 2, 2], &w, (Dtype::F32, 0));
+        let x = variant.cpu.upload(4, 12, &x).unwrap();
+        let got = variant.cpu.linear(x.view(), &w, None, Epilogue::NONE).unwrap();
+        failures.check(&variant.name, &got, &want, 5, LINEAR);
+    }
+    failures.finish();
+}
+
+#[test]
+fn nan_reaches_its_row_and_no_other() {
+    let mut failures = Failures::default();
+    for variant in variants() {
+        let (rows, k, n) = (30, 300, 70);
+        let mut x = uniform(rows * k, 1);
+        x[7 * k + 299] = f32::NAN;
+        let (w, _) = weight(&variant.cpu, &[n, k], &uniform(n * k, 2), (Dtype::F32, 0));
+        let x = variant.cpu.upload(rows, k, &x).unwrap();
+        let got = variant.cpu.linear(x.view(), &w, None, Epilogue::NONE).unwrap();
+        let got = variant.cpu.download(got.view()).unwrap();
+        for (row, cells) in got.chunks(n).enumerate() {
+            let holds = cells.iter().all(|x| x.is_nan() == (row == 7));
+            failures.ensure(&format!("{} row {row}", variant.name), holds);
+        }
+    }
+    failures.finish();
+}
