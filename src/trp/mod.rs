@@ -6,16 +6,23 @@
 #![forbid(unsafe_code)]
 
 pub mod answer;
+mod classes;
 pub mod flags;
+mod grammar;
+pub mod guide;
+pub mod mask;
 pub mod parser;
 pub mod prompt;
 pub mod question;
 pub mod router;
 pub mod score;
 pub mod task;
+mod trie;
 
 pub use answer::{Answer, Plan, PlanItem, Reference, Triplet};
 pub use flags::Flags;
+pub use guide::{Guide, GuideMode, GuideOptions, GuideTables};
+pub use mask::TokenMask;
 pub use parser::{parse, parse_text};
 pub use prompt::{PromptItem, PromptTemplate};
 pub use question::QuestionTemplate;

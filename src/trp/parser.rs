@@ -35,7 +35,7 @@ pub fn parse(vocabulary: &Vocabulary, ids: &[u32]) -> Answer {
                 chunk_starts = false;
             }
             TokenKind::Symbol(symbol) => {
-                parser.chunk(&String::from_utf8_lossy(&chunk), Some(symbol));
+                parser.chunk_bytes(&chunk, Some(symbol));
                 parser.symbol(symbol, position, 1);
                 chunk.clear();
                 chunk_starts = vocabulary.space_after_special();
@@ -44,7 +44,7 @@ pub fn parse(vocabulary: &Vocabulary, ids: &[u32]) -> Answer {
             TokenKind::Control | TokenKind::Unused => parser.answer.flags |= Flags::STRAY_TOKEN,
         }
     }
-    parser.chunk(&String::from_utf8_lossy(&chunk), None);
+    parser.chunk_bytes(&chunk, None);
     parser.finish(end)
 }
 
@@ -105,11 +105,16 @@ struct Parser {
 }
 
 impl Parser {
-    /// Text between two symbols, possibly empty; `next` is the symbol after it.
-    fn chunk(&mut self, chunk: &str, next: Option<Symbol>) {
-        if chunk.contains(char::REPLACEMENT_CHARACTER) {
+    fn chunk_bytes(&mut self, chunk: &[u8], next: Option<Symbol>) {
+        let text = String::from_utf8_lossy(chunk);
+        if matches!(text, Cow::Owned(_)) {
             self.answer.flags |= Flags::UTF8;
         }
+        self.chunk(&text, next);
+    }
+
+    /// Text between two symbols, possibly empty; `next` is the symbol after it.
+    fn chunk(&mut self, chunk: &str, next: Option<Symbol>) {
         if self.in_plan {
             if let Some(plan) = &mut self.plan {
                 plan.push_str(chunk);
