@@ -56,6 +56,8 @@ pub fn parts(scene: &Scene) -> Vec<Part> {
 
 /// What the pixels of a view see.
 pub struct Raster {
+    /// Unit direction of the ray of every pixel's centre.
+    pub rays: Vec<V3>,
     /// Distance along the ray, infinite where nothing is.
     pub distance: Vec<f32>,
     /// Index into the parts, `NOTHING` where nothing is.
@@ -97,7 +99,7 @@ pub fn raster(parts: &[Part], view: &View) -> Raster {
         }
     }
     let instance = part_of.iter().map(|p| parts.get(*p as usize).map_or(0, |part| part.instance)).collect();
-    Raster { distance, part: part_of, instance, alone, rects }
+    Raster { rays, distance, part: part_of, instance, alone, rects }
 }
 
 fn pixel_rect(view: &View, primitive: &Primitive) -> [usize; 4] {

@@ -43,8 +43,12 @@ pub fn render(scene: &Scene, long_side: usize) -> Rendered {
         for x in 0..w {
             let i = y * w + x;
             let part = raster.part[i];
-            let (d, cosine) = view.ray(x as f32 + 0.5, y as f32 + 0.5);
-            depth.push(if part == NOTHING { f32::NAN } else { raster.distance[i] * cosine });
+            let d = raster.rays[i];
+            depth.push(if part == NOTHING {
+                f32::NAN
+            } else {
+                raster.distance[i] * d.dot(view.camera.forward)
+            });
             let differs = |j: usize| raster.part[j] != part;
             let edge = (x + 1 < w && differs(i + 1))
                 || (x > 0 && differs(i - 1))
@@ -95,6 +99,9 @@ struct Shader<'a> {
     along: V3,
     /// Per part: centre in the plane across the sun's rays, squared radius.
     discs: Vec<(f32, f32, f32)>,
+    /// The same for the whole mannequin (radius 0 without one), and the index of its first part.
+    crowd: (f32, f32, f32),
+    crowd_from: usize,
     /// One sphere per instance for the darkening near contacts.
     blobs: Vec<(V3, f32)>,
 }
@@ -116,7 +123,15 @@ impl<'a> Shader<'a> {
         if let Some(m) = &scene.mannequin {
             blobs.extend([15, 16].map(|j| (m.joints[j], 0.03)));
         }
-        Shader { scene, parts, across, along, discs, blobs }
+        let crowd_from = 1 + scene.objects.len();
+        let crowd = parts.get(crowd_from..).filter(|p| !p.is_empty()).map_or((0.0, 0.0, 0.0), |body| {
+            let spheres: Vec<_> = body.iter().map(|p| p.primitive.bounding_sphere()).collect();
+            let sum = spheres.iter().fold(V3::default(), |sum, (c, _)| sum + *c);
+            let centre = sum * (1.0 / spheres.len() as f32);
+            let radius = spheres.iter().map(|(c, r)| (*c - centre).length() + r).fold(0.0, f32::max);
+            (centre.dot(across), centre.dot(along), radius * radius)
+        });
+        Shader { scene, parts, across, along, discs, crowd, crowd_from, blobs }
     }
 
     /// Linear colour that comes along the ray.
@@ -127,7 +142,7 @@ impl<'a> Shader<'a> {
         };
         let p = eye + d * t;
         let part = &self.parts[index];
-        let n = part.primitive.normal(p);
+        let n = if index == 0 && p.z > -1e-4 { v3(0.0, 0.0, 1.0) } else { part.primitive.normal(p) };
         let (albedo, gloss) = self.paint(part, p, n);
         let facing = n.dot(light.towards);
         let lit = facing > 0.0 && !self.shadowed(p + n * 6e-4, index);
@@ -135,19 +150,19 @@ impl<'a> Shader<'a> {
         if part.instance == 0 {
             for (c, r) in &self.blobs {
                 let q = *c - p;
-                open *= 1.0 - 0.55 * (r * r / q.dot(q).max(r * r * 0.5)).min(1.0) * 0.6;
+                let r2 = r * r;
+                open *= 1.0 - 0.33 * (r2 / q.dot(q).max(r2));
             }
         }
         let mut out = albedo.times(light.sky) * ((0.65 + 0.35 * n.z) * open);
         if lit {
             out = out + albedo.times(light.sun) * facing;
-            let half = (light.towards - d).normalised();
-            let s = n.dot(half).max(0.0);
-            let s = s * s;
-            let s = s * s;
-            let s = s * s;
-            let s = s * s;
-            out = out + light.sun * (s * s * gloss);
+            if gloss > 0.0 {
+                let half = (light.towards - d).normalised();
+                // The 32nd power by squaring.
+                let shine = (0..5).fold(n.dot(half).max(0.0), |s, _| s * s);
+                out = out + light.sun * (shine * gloss);
+            }
         }
         out
     }
@@ -157,7 +172,10 @@ impl<'a> Shader<'a> {
         let (a, b) = (p.dot(self.across), p.dot(self.along));
         let convex = !matches!(self.parts[own].paint, Paint::Table)
             && !matches!(self.parts[own].primitive, crate::shapes::Primitive::Torus { .. });
-        (1..self.parts.len()).any(|k| {
+        let (da, db) = (a - self.crowd.0, b - self.crowd.1);
+        let all = da * da + db * db < self.crowd.2;
+        let end = if all { self.parts.len() } else { self.crowd_from.min(self.parts.len()) };
+        (1..end).any(|k| {
             let (ca, cb, r2) = self.discs[k];
             let (da, db) = (a - ca, b - cb);
             da * da + db * db < r2 && !(convex && k == own) && self.parts[k].primitive.hit(p, sun).is_some()

@@ -265,20 +265,22 @@ fn torus_hit(o: V3, d: V3, axis: V3, ring: f32, tube: f32) -> Option<f32> {
     } else if oa.abs() > tube {
         return None;
     }
-    for _ in 0..48 {
+    let mut gap = f32::INFINITY;
+    for _ in 0..64 {
         if t > end {
             return None;
         }
         let p = o + d * t;
         let up = oa + da * t;
         let flat = (p.dot(p) - up * up).max(0.0).sqrt() - ring;
-        let gap = (flat * flat + up * up).sqrt() - tube;
+        gap = (flat * flat + up * up).sqrt() - tube;
         if gap < 2e-5 {
             return ahead(t);
         }
         t += gap;
     }
-    None
+    // A grazing ray that ran out of steps beside the surface.
+    if gap < 5e-4 { ahead(t) } else { None }
 }
 
 /// Quadratic for the wall, then a sphere for the end on whose side the wall was missed.

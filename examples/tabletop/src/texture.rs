@@ -71,7 +71,7 @@ impl Table {
         let fine = noise(x * 55.0, y * 55.0, self.seed) - 0.5;
         let t = match self.surface {
             Surface::Planks => {
-                let board = (x / 0.11).floor();
+                let board = floor(x / 0.11);
                 let tone = lattice(board as i32, 7, self.seed);
                 let grain = noise(x * 90.0, y * 6.0 + board * 3.7, self.seed ^ 1);
                 let joint = x / 0.11 - board;
@@ -79,17 +79,17 @@ impl Table {
                 0.35 * tone + 0.5 * grain + line
             }
             Surface::Checker => {
-                let odd = ((x / 0.1).floor() as i32 + (y / 0.1).floor() as i32) & 1;
+                let odd = (floor(x / 0.1) as i32 + floor(y / 0.1) as i32) & 1;
                 odd as f32 * 0.9 + 0.1 * fine
             }
             Surface::Cloth => {
-                let stripe = (x / 0.16 - (x / 0.16).floor() - 0.5).abs() < 0.16;
-                let cross = (y / 0.16 - (y / 0.16).floor() - 0.5).abs() < 0.16;
+                let stripe = (x / 0.16 - floor(x / 0.16) - 0.5).abs() < 0.16;
+                let cross = (y / 0.16 - floor(y / 0.16) - 0.5).abs() < 0.16;
                 0.45 * stripe as u8 as f32 + 0.45 * cross as u8 as f32 + 0.2 * fine
             }
             Surface::Tiles => {
                 let (u, v) = (x / 0.155, y / 0.155);
-                let (i, j) = (u.floor(), v.floor());
+                let (i, j) = (floor(u), floor(v));
                 let edge = (u - i).min(1.0 - (u - i)).min(v - j).min(1.0 - (v - j));
                 let tone = 0.35 * lattice(i as i32, j as i32, self.seed);
                 if edge < 0.03 { 1.0 } else { tone + 0.15 * fine }
@@ -101,14 +101,20 @@ impl Table {
             }
             Surface::Dots => {
                 let (u, v) = (x / 0.085, y / 0.085);
-                let shift = if (v.floor() as i32) & 1 == 0 { 0.0 } else { 0.5 };
-                let (a, b) = ((u + shift) - (u + shift).floor() - 0.5, v - v.floor() - 0.5);
+                let shift = if (floor(v) as i32) & 1 == 0 { 0.0 } else { 0.5 };
+                let (a, b) = ((u + shift) - floor(u + shift) - 0.5, v - floor(v) - 0.5);
                 (a * a + b * b < 0.05) as u8 as f32 * 0.8 + 0.1 * fine
             }
         };
         let c = self.first.mix(self.second, t.clamp(0.0, 1.0)) * (1.0 + 0.12 * fine);
         v3(c.x.min(0.8), c.y.min(0.8), c.z.min(0.8))
     }
+}
+
+/// `f32::floor` for small numbers, without a call on processors before SSE4.1.
+fn floor(x: f32) -> f32 {
+    let whole = x as i32 as f32;
+    if whole > x { whole - 1.0 } else { whole }
 }
 
 /// A random number in 0..1 of a lattice point.
@@ -119,7 +125,7 @@ fn lattice(i: i32, j: i32, seed: u64) -> f32 {
 
 /// Smooth value noise in 0..1.
 fn noise(x: f32, y: f32, seed: u64) -> f32 {
-    let (fx, fy) = (x.floor(), y.floor());
+    let (fx, fy) = (floor(x), floor(y));
     let (i, j) = (fx as i32, fy as i32);
     let (u, v) = (x - fx, y - fy);
     let (u, v) = (u * u * (3.0 - 2.0 * u), v * v * (3.0 - 2.0 * v));

@@ -9,7 +9,7 @@ use crate::turn::{Task, Turn, Unit};
 /// Share of the questions of tasks that can name something absent which do so in `one_per_task`.
 const ABSENT_EACH: f32 = 0.15;
 /// The same share in the training mix, where fewer of the tasks can.
-const ABSENT_MIX: f32 = 0.20;
+const ABSENT_MIX: f32 = 0.24;
 
 /// A random mix of six to eight questions for training, the hard ones (one class with several members, referring
 /// expressions, grounded captions) over-represented. No question occurs twice.
