@@ -12,15 +12,19 @@
 
 pub mod asker;
 pub mod camera;
+pub mod conversation;
+pub mod files;
 pub mod labels;
 pub mod language;
 pub mod mannequin;
 pub mod maths;
+pub mod ordered;
 pub mod prompts;
 pub mod raster;
 pub mod record;
 pub mod referring;
 pub mod render;
+pub mod rle;
 pub mod rng;
 pub mod sampling;
 pub mod scene;
