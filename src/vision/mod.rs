@@ -17,6 +17,6 @@ pub use config::{NameTable, PoolKind, PositionScope, Resampling, VitConfig};
 pub use convnext::{ConvNext, ConvNextConfig, ConvNextOutput};
 pub use projector::{Projector, ProjectorConfig};
 pub use select::{FeatureMap, select_layer};
-pub use visual_prompt::{VisualPromptEncoder, VisualPrompts, region_on_grid};
+pub use visual_prompt::{VisualPromptEncoder, VisualPrompts};
 pub use vit::{Vit, VitOutput};
 pub use vpt_config::{PromptStrategy, VisualPromptConfig};

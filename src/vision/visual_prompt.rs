@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use super::select::FeatureMap;
 use super::vpt_config::{PromptStrategy, VisualPromptConfig};
-use crate::backend::{Activation, Backend, Conv, Epilogue, Grid, Matrix, Resize, View, Weight};
+use crate::backend::{Activation, Backend, Conv, Epilogue, Grid, Matrix, View, Weight};
 use crate::checked::Size;
 use crate::error::{Error, Result};
 use crate::nn::{Conv2d, Linear, Mlp, join_rows};
@@ -219,14 +219,4 @@ fn normalised(region: &[bool]) -> Vec<f32> {
     let cells = region.iter().filter(|&&inside| inside).count();
     let share = 1.0 / (cells as f32 + EPS);
     region.iter().map(|&inside| if inside { share } else { 0.0 }).collect()
-}
-
-/// The reference's way of bringing a region to the grid: the mask `[size.cells, 1]` is resized bilinearly, and a cell is
-/// inside where the result is above 0. A small region can vanish so; see `prompt_resize` for the default.
-///
-/// # Errors
-/// [`Error::Shape`] where `mask` has another size.
-pub fn region_on_grid<B: Backend>(backend: &B, mask: View<B>, size: Grid, grid: Grid) -> Result<Vec<bool>> {
-    let resized = backend.resize(mask, size, grid, Resize::Bilinear)?;
-    Ok(backend.download(resized.view())?.iter().map(|&value| value > 0.0).collect())
 }
