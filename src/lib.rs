@@ -15,8 +15,11 @@ pub mod error;
 pub mod heads;
 pub mod image;
 pub mod language;
+pub mod model;
 pub mod nn;
 pub mod reference;
+pub mod reply;
+pub mod session;
 pub mod text;
 pub mod trp;
 pub mod vision;
@@ -24,3 +27,5 @@ pub mod weights;
 
 pub use cpu::Cpu;
 pub use error::{Error, Result};
+pub use model::Model;
+pub use session::Session;

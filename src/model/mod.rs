@@ -1,0 +1,205 @@
+//! The whole model: configuration, weights and vocabulary put together. Immutable; sessions borrow it.
+#![forbid(unsafe_code)]
+
+mod modules;
+
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+#[cfg(feature = "std")]
+use std::path::Path;
+
+pub(crate) use modules::{Found, Modules, Pose};
+
+use crate::backend::Backend;
+use crate::config::Config;
+#[cfg(feature = "std")]
+use crate::config::ModelDir;
+use crate::cpu::Cpu;
+use crate::error::{Error, Result};
+use crate::session::Session;
+#[cfg(feature = "std")]
+use crate::text::Tokenizer;
+use crate::text::Vocabulary;
+use crate::trp::{GuideTables, PromptItem, PromptTemplate, TaskCommand, Unit, UnitHead};
+use crate::weights::{Loader, Weights};
+
+/// A model: `visual_encoder`, `projector` and `llm`, and, where the configuration names them, `visual_tower`,
+/// `vpt_encoder`, `vd_adapter` and the heads under `visual_decoder`.
+pub struct Model<B: Backend = Cpu> {
+    backend: B,
+    config: Config,
+    vocabulary: Vocabulary,
+    #[cfg(feature = "std")]
+    tokenizer: Option<Tokenizer>,
+    template: Option<PromptTemplate>,
+    modules: Modules<B>,
+    heads: Vec<UnitHead>,
+    guide_tables: Arc<GuideTables>,
+    warnings: Vec<String>,
+}
+
+#[cfg(feature = "std")]
+impl Model<Cpu> {
+    /// Opens a model directory on all cores of the CPU; see `docs/model-directory.md` for what it holds.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Format`], [`Error::Config`], [`Error::Tensor`] or [`Error::Limit`], each naming the file,
+    /// field or tensor.
+    pub fn open(dir: impl AsRef<Path>) -> Result<Model> {
+        Model::open_on(Cpu::new(), dir)
+    }
+}
+
+impl<B: Backend> Model<B> {
+    /// Opens a model directory on a backend.
+    ///
+    /// # Errors
+    /// As [`Model::open`], and the backend's own.
+    #[cfg(feature = "std")]
+    pub fn open_on(backend: B, dir: impl AsRef<Path>) -> Result<Model<B>> {
+        let ModelDir { config, weights, tokenizer } = ModelDir::open(dir)?;
+        let vocabulary = Vocabulary::from_tokenizer_json("tokenizer.json", &tokenizer)?;
+        let tokenizer = Tokenizer::from_bytes("tokenizer.json", &tokenizer)?;
+        let mut model = Model::from_parts(backend, config, &weights, vocabulary)?;
+        model.tokenizer = Some(tokenizer);
+        Ok(model)
+    }
+
+    /// A model from its parts, for callers without files. The begin- and end-of-text tokens of `llm.bos_token_id` and
+    /// `llm.eos_token_id` replace those of the vocabulary where the configuration has them. Such a model takes prompts as
+    /// items only, for it has no tokenizer.
+    ///
+    /// # Errors
+    /// [`Error::Config`] and [`Error::Tensor`] naming the field or tensor; the backend's own.
+    pub fn from_parts(
+        backend: B,
+        config: Config,
+        weights: &Weights,
+        vocabulary: Vocabulary,
+    ) -> Result<Model<B>> {
+        let loader = Loader::new(weights, &backend, "");
+        let modules = Modules::load(&loader, &config)?;
+        let unused = loader.unused().into_iter().map(|name| format!("tensor {name} is not used"));
+        let unknown = config.unknown_keys().into_iter().map(|key| format!("config.json: {key} is not known"));
+        let warnings = unknown.chain(unused).collect();
+        let vocabulary = with_config(vocabulary, &config)?;
+        let vocab_size = modules.llm.config().vocab_size;
+        if vocabulary.len() > vocab_size {
+            let reason = format!("is {vocab_size}, but the tokenizer has {} tokens", vocabulary.len());
+            return Err(Error::Config { field: "llm.vocab_size".into(), reason });
+        }
+        let heads = unit_heads(&config, &modules)?;
+        let guide_tables = Arc::new(GuideTables::new(&vocabulary)?);
+        let template = config.prompt_template()?;
+        if let Some(template) = &template {
+            template.validate()?;
+        }
+        Ok(Model {
+            backend,
+            config,
+            vocabulary,
+            #[cfg(feature = "std")]
+            tokenizer: None,
+            template,
+            modules,
+            heads,
+            guide_tables,
+            warnings,
+        })
+    }
+
+    /// What a reader should know but what keeps nothing from working: unknown keys, unused tensors.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// The parsed `config.json`.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Tokens and their bytes.
+    pub fn vocabulary(&self) -> &Vocabulary {
+        &self.vocabulary
+    }
+
+    /// Where the model computes.
+    pub fn backend(&self) -> &B {
+        &self.backend
+    }
+
+    /// The units that answers may decode to, each with its head.
+    pub fn heads(&self) -> &[UnitHead] {
+        &self.heads
+    }
+
+    /// A session that has read nothing.
+    ///
+    /// # Errors
+    /// [`Error::Memory`].
+    pub fn session(&self) -> Result<Session<'_, B>> {
+        Session::new(self)
+    }
+
+    /// The items of a question's whole prompt: chat template, task command and question, encoded.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] where the model has no tokenizer or no `prompt_template`; [`Error::Input`] for a question that
+    /// is empty or holds special tokens.
+    pub fn encode_question(&self, command: &TaskCommand, question: &str) -> Result<Vec<PromptItem>> {
+        let Some(template) = &self.template else {
+            return Err(Error::Missing { module: "prompt_template".into() });
+        };
+        #[cfg(feature = "std")]
+        if let Some(tokenizer) = &self.tokenizer {
+            return tokenizer.encode_question(&self.vocabulary, template, command, question);
+        }
+        template.render(command, question)?;
+        Err(Error::Missing { module: "tokenizer; give the prompt as items".into() })
+    }
+
+    pub(crate) fn modules(&self) -> &Modules<B> {
+        &self.modules
+    }
+
+    pub(crate) fn guide_tables(&self) -> &Arc<GuideTables> {
+        &self.guide_tables
+    }
+}
+
+/// The vocabulary with the begin- and end-of-text tokens of the configuration.
+fn with_config(vocabulary: Vocabulary, config: &Config) -> Result<Vocabulary> {
+    let llm = config.module("llm")?;
+    let id = |name: &str, id: usize| {
+        u32::try_from(id).map_err(|_| llm.error(name, format!("{id} is no token id")))
+    };
+    let mut vocabulary = vocabulary;
+    if let Some(bos) = llm.optional_usize("bos_token_id")? {
+        vocabulary = vocabulary.with_bos(Some(id("bos_token_id", bos)?))?;
+    }
+    if let Some(eos) = llm.optional_usizes("eos_token_id")? {
+        let eos = eos.into_iter().map(|eos| id("eos_token_id", eos)).collect::<Result<_>>()?;
+        vocabulary = vocabulary.with_eos(eos)?;
+    }
+    Ok(vocabulary)
+}
+
+/// `unit_heads` with every head's number of slots.
+fn unit_heads<B: Backend>(config: &Config, modules: &Modules<B>) -> Result<Vec<UnitHead>> {
+    let pairs = config.unit_heads()?;
+    let mut served = Vec::with_capacity(pairs.len());
+    for (unit, head) in pairs {
+        let unit: Unit = unit.parse()?;
+        let num_queries = match modules.head(&head) {
+            Some(module) if module.gives(unit) => module.num_queries(),
+            _ => {
+                let reason = format!("the head {head} gives no {}", unit.name());
+                return Err(Error::Config { field: format!("unit_heads.{}", unit.name()), reason });
+            }
+        };
+        served.push(UnitHead { unit, head, num_queries });
+    }
+    Ok(served)
+}

@@ -1,0 +1,219 @@
+//! From the hidden states of `<REF>` tokens to targets in pixels.
+#![forbid(unsafe_code)]
+
+use alloc::borrow::ToOwned;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::array;
+
+use super::encoded::EncodedImage;
+use super::generate::Written;
+use crate::backend::{Backend, Matrix, View};
+use crate::error::{Error, Result};
+use crate::heads::AdapterGroup;
+use crate::image::Square;
+use crate::model::{Found, Model, Pose};
+use crate::reply::{Depth, DepthUnit, Finish, Keypoint, Keypoints, Mask, Target, Triplet};
+use crate::trp::{Answer, Route, Routes, Slot, Unit, route, triplet_score};
+use crate::vision::FeatureMap;
+
+/// Where an answer was written.
+pub(super) struct Place<'a, B: Backend> {
+    pub(super) image: &'a EncodedImage<B>,
+    /// Hidden states of all positions, `[positions, hidden_size]`.
+    pub(super) hidden: View<'a, B>,
+    /// Position of the answer's first token.
+    pub(super) first: usize,
+    /// Position of the picture's first row, where the prompt has one.
+    pub(super) image_first: Option<usize>,
+}
+
+/// One entry for every `<REF>` of the answer. Runs each head once, and only the heads that are needed; none where the
+/// answer was cancelled.
+///
+/// # Errors
+/// Those of the heads.
+pub(super) fn triplets<B: Backend>(
+    model: &Model<B>,
+    place: &Place<B>,
+    answer: &mut Answer,
+    written: &Written,
+    mask_threshold: f32,
+) -> Result<Vec<Triplet>> {
+    let routes = route(answer, model.heads());
+    let mut targets: Vec<(Slot, Target)> = Vec::new();
+    if written.finish != Finish::Cancelled && !routes.heads.is_empty() {
+        let mut features = place.image.features()?;
+        let adapted = Adapted::new(model, place, answer)?;
+        if let (Some(adapted), Some(last)) = (&adapted, features.last_mut()) {
+            last.view = adapted.image.view();
+        }
+        for route in &routes.heads {
+            let latents = latents(model, place, adapted.as_ref(), route)?;
+            let found = find(model, &features, route, latents.view())?;
+            place_targets(route, answer, found, place.image, mask_threshold, &mut targets)?;
+        }
+    }
+    Ok(list(answer, &written.log_probs, &routes, targets))
+}
+
+/// What the adapter makes of all groups of an answer.
+struct Adapted<B: Backend> {
+    /// One row per `<REF>` of the answer, in order of appearance.
+    latents: Matrix<B>,
+    /// The `<REF>` positions of those rows.
+    positions: Vec<usize>,
+    image: Matrix<B>,
+}
+
+impl<B: Backend> Adapted<B> {
+    /// Runs the adapter, where the model has one, over every group: the hidden states one position before each token of
+    /// the phrase, delimiters included, and before each `<REF>`.
+    fn new(model: &Model<B>, place: &Place<B>, answer: &Answer) -> Result<Option<Adapted<B>>> {
+        let Some(adapter) = &model.modules().vd_adapter else { return Ok(None) };
+        let backend = model.backend();
+        let Some(image_first) = place.image_first else {
+            return Err(Error::Input { field: "prompt", reason: "has no place for the picture".into() });
+        };
+        let grid = place.image.selected()?.grid;
+        let image = place.hidden.row_range(image_first..image_first + grid.cells())?;
+        let mut states = Vec::new();
+        let mut positions = Vec::new();
+        for triplet in answer.triplets.iter().filter(|triplet| !triplet.references.is_empty()) {
+            let before = |position: usize| (place.first + position).saturating_sub(1);
+            let refs: Vec<usize> = triplet.references.iter().map(|one| before(one.position)).collect();
+            let phrase = match triplet.phrase_tokens.is_empty() {
+                true => Vec::new(),
+                false => {
+                    let open = triplet.phrase_tokens.start.saturating_sub(1);
+                    (open..=triplet.phrase_tokens.end).map(before).collect()
+                }
+            };
+            positions.extend(triplet.references.iter().map(|one| one.position));
+            states.push((backend.gather(place.hidden, &refs)?, backend.gather(place.hidden, &phrase)?));
+        }
+        let groups: Vec<AdapterGroup<B>> = states
+            .iter()
+            .map(|(refs, phrase)| AdapterGroup { refs: refs.view(), phrase: phrase.view() })
+            .collect();
+        let out = adapter.forward(backend, image, grid, &groups)?;
+        Ok(Some(Adapted { latents: out.latents, positions, image: out.image }))
+    }
+}
+
+/// The latents of a head's slots: the hidden state at each `<REF>`, or what the adapter made of it.
+fn latents<B: Backend>(
+    model: &Model<B>,
+    place: &Place<B>,
+    adapted: Option<&Adapted<B>>,
+    route: &Route,
+) -> Result<Matrix<B>> {
+    let backend = model.backend();
+    let positions = route.slots.iter().map(|slot| slot.position);
+    match adapted {
+        None => {
+            let rows: Vec<usize> = positions.map(|position| place.first + position).collect();
+            backend.gather(place.hidden, &rows)
+        }
+        Some(adapted) => {
+            let row = |position| adapted.positions.iter().position(|&other| other == position);
+            let rows: Vec<usize> = positions.filter_map(row).collect();
+            backend.gather(adapted.latents.view(), &rows)
+        }
+    }
+}
+
+fn find<B: Backend>(
+    model: &Model<B>,
+    features: &[FeatureMap<B>],
+    route: &Route,
+    latents: View<B>,
+) -> Result<Found> {
+    match model.modules().head(&route.head) {
+        Some(head) => head.decode(model.backend(), features, latents),
+        None => Err(Error::Missing { module: alloc::format!("visual_decoder.{}", route.head) }),
+    }
+}
+
+/// Maps what a head found to pixels; entry `i` belongs to slot `i`.
+fn place_targets<B: Backend>(
+    route: &Route,
+    answer: &Answer,
+    found: Found,
+    image: &EncodedImage<B>,
+    mask_threshold: f32,
+    targets: &mut Vec<(Slot, Target)>,
+) -> Result<()> {
+    let square = &image.square;
+    let (width, height) = (square.width(), square.height());
+    let slots = route.slots.iter().copied();
+    let unit = |slot: Slot| answer.triplets.get(slot.triplet).and_then(|triplet| triplet.unit);
+    match found {
+        Found::Boxes(boxes) => {
+            let boxes = boxes.into_iter().map(|area| Target::Box(corners(square, area)));
+            targets.extend(slots.zip(boxes));
+        }
+        Found::Poses(poses) => targets.extend(slots.zip(poses).map(|(slot, pose)| match unit(slot) {
+            Some(Unit::Box) => (slot, Target::Box(corners(square, pose.area))),
+            _ => (slot, Target::Keypoints(Box::new(keypoints(square, &pose)))),
+        })),
+        Found::Maps { maps, grid, range } => {
+            for (slot, map) in slots.zip(maps) {
+                let mut values = square.unpad_map(&map, grid)?;
+                let target = if unit(slot) == Some(Unit::Depth) {
+                    let mut unit = DepthUnit::Relative;
+                    if let Some(range) = range {
+                        unit = DepthUnit::Metres;
+                        values.iter_mut().for_each(|value| *value = range.depth(*value));
+                    }
+                    Target::Depth(Depth { width, height, values, unit })
+                } else {
+                    Target::Mask(Mask { width, height, probabilities: values, threshold: mask_threshold })
+                };
+                targets.push((slot, target));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Corners in pixels, cut to the picture.
+fn corners(square: &Square, area: [f32; 4]) -> [f32; 4] {
+    square.clamp_box(square.unpad_box(area))
+}
+
+fn keypoints(square: &Square, pose: &Pose) -> Keypoints {
+    let points = array::from_fn(|joint| {
+        let [x, y] = square.unpad_point(pose.joints[joint]);
+        let [hidden, visible] = pose.visibility[joint];
+        Keypoint { x, y, visible: visible > hidden, score: visible }
+    });
+    Keypoints { area: corners(square, pose.area), points }
+}
+
+/// All targets of the answer in order of appearance.
+fn list(
+    answer: &Answer,
+    log_probs: &[f32],
+    routes: &Routes,
+    mut targets: Vec<(Slot, Target)>,
+) -> Vec<Triplet> {
+    let mut slots: Vec<Slot> = routes.heads.iter().flat_map(|route| route.slots.iter().copied()).collect();
+    slots.extend(routes.unrouted.iter().copied());
+    slots.sort_by_key(|slot| slot.position);
+    let mut triplets = Vec::with_capacity(slots.len());
+    for slot in slots {
+        let Some(group) = answer.triplets.get(slot.triplet) else { continue };
+        let found = targets.iter().position(|(other, _)| *other == slot);
+        triplets.push(Triplet {
+            phrase: answer.phrase(group).to_owned(),
+            unit: group.unit,
+            group: slot.triplet,
+            index: slot.reference,
+            score: triplet_score(group, log_probs),
+            flags: group.flags,
+            target: found.map(|index| targets.swap_remove(index).1),
+        });
+    }
+    triplets
+}

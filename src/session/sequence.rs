@@ -1,0 +1,140 @@
+//! A prompt as the language model reads it: tokens, the picture's rows, the rows of visual prompts.
+#![forbid(unsafe_code)]
+
+use alloc::format;
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use super::encoded::{EncodedImage, EncodedPrompts, Identity};
+use crate::backend::{Backend, Matrix};
+use crate::error::{Error, Result};
+use crate::language::Llama;
+use crate::nn::join_rows;
+use crate::trp::PromptItem;
+
+/// What stands at one position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Slot {
+    /// A token of the vocabulary.
+    Token(u32),
+    /// A row of the projected picture.
+    Image(usize),
+    /// A row of a projected visual prompt.
+    Prompt { prompt: usize, row: usize },
+}
+
+/// A sequence of positions and the features that it refers to.
+pub(super) struct Sequence<'a, B: Backend> {
+    pub(super) slots: Vec<Slot>,
+    image: &'a EncodedImage<B>,
+    prompts: &'a EncodedPrompts<B>,
+}
+
+impl<'a, B: Backend> Sequence<'a, B> {
+    /// Lays the items out: the picture and every visual prompt take as many positions as they have rows.
+    ///
+    /// # Errors
+    /// [`Error::Input`] where there is more than one picture, or another number of places than of visual prompts.
+    pub(super) fn new(
+        items: &[PromptItem],
+        image: &'a EncodedImage<B>,
+        prompts: &'a EncodedPrompts<B>,
+    ) -> Result<Sequence<'a, B>> {
+        let places = items.iter().filter(|item| matches!(item, PromptItem::VisualPrompt)).count();
+        if places != prompts.cells.len() {
+            let reason =
+                format!("{} given for {places} places of [VPT] in the question", prompts.cells.len());
+            return Err(Error::Input { field: "prompts", reason });
+        }
+        if items.iter().filter(|item| matches!(item, PromptItem::Image)).count() > 1 {
+            let reason = "has more than one place for the picture".into();
+            return Err(Error::Input { field: "prompt", reason });
+        }
+        let mut slots = Vec::new();
+        let mut prompt = 0;
+        for item in items {
+            match *item {
+                PromptItem::Token(id) => slots.push(Slot::Token(id)),
+                PromptItem::Image => slots.extend((0..image.tokens.rows()).map(Slot::Image)),
+                PromptItem::VisualPrompt => {
+                    slots.extend((0..prompts.tokens_per_prompt).map(|row| Slot::Prompt { prompt, row }));
+                    prompt += 1;
+                }
+            }
+        }
+        if slots.is_empty() {
+            return Err(Error::Input { field: "prompt", reason: "is empty".into() });
+        }
+        Ok(Sequence { slots, image, prompts })
+    }
+
+    /// The identity of the picture.
+    pub(super) fn image(&self) -> &Identity {
+        &self.image.identity
+    }
+
+    /// The cells of a visual prompt, which identify it on its picture.
+    pub(super) fn region(&self, prompt: usize) -> Option<&[bool]> {
+        self.prompts.cells.get(prompt).map(Vec::as_slice)
+    }
+
+    /// What the language model reads at the positions of `range`: `[range, hidden_size]`.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for an id outside the vocabulary; [`Error::Shape`], [`Error::Memory`].
+    pub(super) fn embed(&self, backend: &B, llm: &Llama<B>, range: Range<usize>) -> Result<Matrix<B>> {
+        let slots = self.slots.get(range).unwrap_or(&[]);
+        let mut parts: Vec<Part<B>> = Vec::new();
+        for run in slots.chunk_by(|a, b| a.same_source(b)) {
+            parts.push(match run.first() {
+                Some(&Slot::Image(first)) => Part::Image(first..first + run.len()),
+                Some(&Slot::Prompt { prompt, row }) => Part::Prompt(prompt, row..row + run.len()),
+                _ => {
+                    let ids: Vec<u32> = run.iter().filter_map(Slot::token).collect();
+                    Part::Tokens(llm.embed(backend, &ids)?)
+                }
+            });
+        }
+        let mut views = Vec::with_capacity(parts.len());
+        for part in &parts {
+            match part {
+                Part::Tokens(matrix) => views.push(matrix.view()),
+                Part::Image(rows) => views.push(self.image.tokens.view().row_range(rows.clone())?),
+                Part::Prompt(prompt, rows) => {
+                    let first = prompt * self.prompts.tokens_per_prompt;
+                    let rows = first + rows.start..first + rows.end;
+                    views.push(self.prompts.tokens.view().row_range(rows)?);
+                }
+            }
+        }
+        join_rows(backend, &views)
+    }
+}
+
+/// A run of positions that come from one place.
+enum Part<B: Backend> {
+    Tokens(Matrix<B>),
+    Image(Range<usize>),
+    Prompt(usize, Range<usize>),
+}
+
+impl Slot {
+    fn token(&self) -> Option<u32> {
+        match *self {
+            Slot::Token(id) => Some(id),
+            _ => None,
+        }
+    }
+
+    /// Whether `next`, which follows, is the next row of the same matrix, or both are tokens.
+    fn same_source(&self, next: &Slot) -> bool {
+        match (*self, *next) {
+            (Slot::Token(_), Slot::Token(_)) => true,
+            (Slot::Image(row), Slot::Image(next)) => next == row + 1,
+            (Slot::Prompt { prompt: a, row }, Slot::Prompt { prompt: b, row: next }) => {
+                a == b && next == row + 1
+            }
+            _ => false,
+        }
+    }
+}
