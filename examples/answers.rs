@@ -1,0 +1,52 @@
+//! Answers questions of the tabletop world greedily and without guidance, one JSON line per answer, for comparison with
+//! PyTorch (`tools/compare_answers.py`).
+//!
+//! ```text
+//! cargo run --release --example answers -- --first-seed 2000000 --questions 500 > out/answers.jsonl
+//! ```
+
+#[allow(dead_code)]
+mod common;
+
+use std::error::Error;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use common::arguments::Arguments;
+use common::world;
+use tabletop::{FULL, Scene};
+use triplet::image::ImageView;
+use triplet::model::Model;
+use triplet::session::Question;
+use triplet::trp::GuideMode;
+
+const USAGE: &str = "answers [--model DIR] [--first-seed N] [--questions N]";
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments = Arguments::read(&["model", "first-seed", "questions"], &[], USAGE)?;
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/tabletop/model");
+    let model = Model::open(arguments.text("model").map_or(shipped, PathBuf::from))?;
+    let mut seed: u64 = arguments.number("first-seed")?.unwrap_or(2_000_000);
+    let wanted: usize = arguments.number("questions")?.unwrap_or(500);
+
+    let mut session = model.session()?;
+    let mut out = std::io::stdout().lock();
+    let mut asked = 0;
+    while asked < wanted {
+        let rendered = tabletop::render(&Scene::from_seed(seed), FULL);
+        let view = ImageView::rgb8(&rendered.rgb, rendered.width, rendered.height)?;
+        let image = session.encode(&view)?;
+        let turns = tabletop::turns(&rendered, seed);
+        for (index, turn) in turns.iter().enumerate().take(wanted - asked) {
+            let masks = world::masks(&rendered, turn);
+            let question = Question { guide: GuideMode::Off, ..world::question(turn, &masks)? };
+            let reply = session.ask(&image, &question)?;
+            writeln!(out, "{{\"seed\":{seed},\"turn\":{index},\"ids\":{:?}}}", reply.ids)?;
+            asked += 1;
+        }
+        eprint!("\r{asked} of {wanted} questions");
+        seed += 1;
+    }
+    eprintln!();
+    Ok(())
+}
