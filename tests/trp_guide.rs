@@ -172,6 +172,40 @@ fn plans_that_cannot_be_met_name_the_item() {
     assert!(matches!(missing, Some(Error::Plan { item: 0, .. })));
 }
 
+/// A name at its 64th token may only end, also where an ending that was begun would be cheaper to break off.
+#[test]
+fn long_names_end() {
+    let kind = &kinds()[0];
+    let id = |text: &str| {
+        let text = text.as_bytes();
+        (0..kind.vocabulary.len() as u32).find(|&id| kind.vocabulary.bytes(id) == text).unwrap()
+    };
+    for budget in [160, 400] {
+        let mut guide =
+            Guide::new(kind.tables.clone(), &options(GuideMode::Structural, true, &[Unit::Box], budget))
+                .unwrap();
+        let mut taken = 1;
+        guide.advance(kind.vocabulary.special().task_open).unwrap();
+        for byte in "\nUnit decode (True). Class name, target unit and number:\n- Name: ".chars() {
+            guide.advance(id(&byte.to_string())).unwrap();
+            taken += 1;
+        }
+        for at in 0..64 {
+            assert!(guide.allowed(budget - taken).contains(id("q")), "{at}");
+            guide.advance(id("q")).unwrap();
+            taken += 1;
+        }
+        assert!(!guide.allowed(budget - taken).contains(id("q")));
+        for piece in [" U", "n", "i", "t", ":", " box", " Num: ", "1", "\n"] {
+            let mask = guide.allowed(budget - taken);
+            assert!(mask.contains(id(piece)), "{piece}");
+            assert!(!mask.contains(id("q")), "{piece}");
+            guide.advance(id(piece)).unwrap();
+            taken += 1;
+        }
+    }
+}
+
 #[test]
 fn off_allows_everything_and_refused_tokens_change_nothing() {
     let kind = &kinds()[0];

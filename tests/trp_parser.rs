@@ -15,12 +15,14 @@ fn vocabulary() -> (Vocabulary, Tokenizer) {
     )
 }
 
-/// Phrase, unit and number of targets of every triplet.
-fn outline(answer: &Answer) -> Vec<(String, Option<Unit>, usize)> {
+/// Phrase, unit and number of targets of a triplet.
+type Outline = (String, Option<Unit>, usize);
+
+fn outline(answer: &Answer) -> Vec<Outline> {
     answer.triplets.iter().map(|t| (answer.phrase(t).to_string(), t.unit, t.references.len())).collect()
 }
 
-fn one(phrase: &str, unit: Option<Unit>, count: usize) -> (String, Option<Unit>, usize) {
+fn one(phrase: &str, unit: Option<Unit>, count: usize) -> Outline {
     (phrase.to_string(), unit, count)
 }
 
@@ -61,7 +63,7 @@ fn a_whole_answer() {
 fn malformed_answers_give_what_can_be_given() {
     let b = Some(Unit::Box);
     let m = Some(Unit::Mask);
-    let cases: &[(&str, Flags, Vec<(String, Option<Unit>, usize)>)] = &[
+    let cases: &[(&str, Flags, Vec<Outline>)] = &[
         ("just words", Flags::empty(), vec![]),
         ("<Phrase>a</Phrase>", Flags::UNFINISHED, vec![one("a", None, 0)]),
         ("<Phrase>a b", Flags::UNFINISHED | Flags::UNPAIRED, vec![one("a b", None, 0)]),

@@ -535,7 +535,8 @@ impl Grammar {
                 let direct = self.tail_cost(cx, usize::from(class - INSIDE), cost);
                 // Up to one token for every byte of the ending that turns out to belong to the name.
                 let name = cost + u32::from(class - INSIDE) + 1;
-                let broken = if cx.name.has(class, INSIDE) { 1 + self.tail_cost(cx, 0, name) } else { NEVER };
+                let breaks = cx.name.has(class, INSIDE) && name <= MAX_PHRASE_TOKENS;
+                let broken = if breaks { 1 + self.tail_cost(cx, 0, name) } else { NEVER };
                 if class > INSIDE { direct.min(broken) } else { direct }
             }
             _ => inside(cx.name.distance(class)),

@@ -1,6 +1,6 @@
 //! TRP-guided decoding: which tokens may come next, so that every answer parses, also one that runs out of budget.
 //!
-//! The automaton of [`grammar`](crate::trp) works on bytes and symbols. A token may come when all its bytes can be
+//! The automaton works on bytes and symbols. A token may come when all its bytes can be
 //! consumed in order and the end is still within the budget after it.
 #![forbid(unsafe_code)]
 
@@ -11,10 +11,11 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::error::{Error, Result};
-use crate::text::vocabulary::{Symbol, TokenKind, Vocabulary};
+use crate::text::vocabulary::{Symbol, TokenKind};
 use crate::trp::answer::{Plan, PlanItem};
-use crate::trp::classes::{self, ClassTable, FIRST, INSIDE, LEAD, NAME_END, NAME_MIDDLE, SEEN};
-use crate::trp::grammar::{Aim, Context, Grammar, MAX_PHRASE_TOKENS, Node, Spelling, State, Target};
+use crate::trp::classes::{self, FIRST, INSIDE, LEAD, NAME_END, NAME_MIDDLE, SEEN};
+use crate::trp::grammar::{Aim, Grammar, MAX_PHRASE_TOKENS, Node, State, Target};
+use crate::trp::guide_tables::GuideTables;
 use crate::trp::mask::TokenMask;
 use crate::trp::parser::parse;
 use crate::trp::router::UnitHead;
@@ -50,79 +51,6 @@ pub struct GuideOptions {
     pub heads: Vec<UnitHead>,
     /// Most tokens of the answer, the end token included.
     pub max_tokens: usize,
-}
-
-/// What guiding needs of a vocabulary, made once per model.
-pub struct GuideTables {
-    vocabulary: Vocabulary,
-    trie: Trie,
-    text: ClassTable,
-    name: ClassTable,
-    spelling: Spelling,
-    all: TokenMask,
-    /// Text at a character's boundary, with `<Phrase>` (bit 0) and the end tokens (bit 1).
-    free: [TokenMask; 4],
-    /// A phrase that may end.
-    phrase: TokenMask,
-    longest_lead: u32,
-}
-
-impl GuideTables {
-    /// Reads every token once per class of running text: some tens of milliseconds at 128k tokens.
-    ///
-    /// # Errors
-    /// [`Error::Config`] naming `llm.eos_token_id` where the vocabulary has no end token.
-    pub fn new(vocabulary: &Vocabulary) -> Result<GuideTables> {
-        if vocabulary.eos().is_empty() {
-            let reason = String::from("the vocabulary has no end token");
-            return Err(Error::Config { field: String::from("llm.eos_token_id"), reason });
-        }
-        let trie = Trie::new(vocabulary);
-        let text = ClassTable::text(vocabulary);
-        let name = ClassTable::name(vocabulary);
-        let mut free = [(); 4].map(|()| text.union(SEEN).clone());
-        for (bits, mask) in free.iter_mut().enumerate() {
-            if bits & 1 != 0 {
-                mask.insert(vocabulary.special().phrase_open);
-            }
-            if bits & 2 != 0 {
-                vocabulary.eos().iter().for_each(|&id| mask.insert(id));
-            }
-        }
-        let mut phrase = text.union(SEEN).clone();
-        phrase.insert(vocabulary.special().phrase_close);
-        // Every byte by itself is the dearest spelling.
-        let longest_lead =
-            name.union(LEAD).iter().map(|id| vocabulary.bytes(id).len().saturating_sub(1)).max().unwrap_or(0);
-        Ok(GuideTables {
-            spelling: Spelling::new(&trie, vocabulary.space_after_special()),
-            all: TokenMask::all(vocabulary.len()),
-            vocabulary: vocabulary.clone(),
-            trie,
-            text,
-            name,
-            free,
-            phrase,
-            longest_lead: longest_lead as u32,
-        })
-    }
-
-    fn context(&self) -> Context<'_> {
-        Context { text: &self.text, name: &self.name, spelling: &self.spelling }
-    }
-
-    fn symbol_id(&self, symbol: Symbol) -> u32 {
-        let special = self.vocabulary.special();
-        match symbol {
-            Symbol::TaskOpen => special.task_open,
-            Symbol::TaskClose => special.task_close,
-            Symbol::UnitOpen => special.unit_open,
-            Symbol::UnitClose => special.unit_close,
-            Symbol::PhraseOpen => special.phrase_open,
-            Symbol::PhraseClose => special.phrase_close,
-            _ => special.reference,
-        }
-    }
 }
 
 /// Follows one answer and says which tokens may come next.
@@ -453,6 +381,15 @@ impl Guide {
         while let Some((node, state)) = self.stack.pop() {
             for (byte, child) in tables.trie.children(node) {
                 let Some(next) = self.grammar.byte(cx, state, byte) else { continue };
+                let tail = tables.tails.iter().find(|(first, _)| node == Trie::ROOT && *first == byte);
+                if let (Node::Free(SEEN), Some((_, ends))) = (next.node, tail) {
+                    for (class, tokens) in ends {
+                        if self.grammar.cost(cx, Node::Free(*class).state()) <= after {
+                            self.scratch.union(tokens);
+                        }
+                    }
+                    continue;
+                }
                 let ids = tables.trie.tokens(child);
                 if !ids.is_empty() && self.grammar.cost(cx, next) <= after && self.phrase_fits(next) {
                     ids.iter().for_each(|&id| self.scratch.insert(id));

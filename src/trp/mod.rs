@@ -10,6 +10,7 @@ mod classes;
 pub mod flags;
 mod grammar;
 pub mod guide;
+pub mod guide_tables;
 pub mod mask;
 pub mod parser;
 pub mod prompt;
@@ -21,7 +22,8 @@ mod trie;
 
 pub use answer::{Answer, Plan, PlanItem, Reference, Triplet};
 pub use flags::Flags;
-pub use guide::{Guide, GuideMode, GuideOptions, GuideTables};
+pub use guide::{Guide, GuideMode, GuideOptions};
+pub use guide_tables::GuideTables;
 pub use mask::TokenMask;
 pub use parser::{parse, parse_text};
 pub use prompt::{PromptItem, PromptTemplate};
