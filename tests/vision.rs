@@ -199,6 +199,10 @@ fn configuration_errors_name_the_field() {
         bad("\"patch_size\"", "\"hidden_act\": \"maxout\", \"patch_size\""),
         "visual_encoder.hidden_act"
     );
+    assert_eq!(
+        bad("\"intermediate_size\": 40", "\"intermediate_size\": 0"),
+        "visual_encoder.intermediate_size"
+    );
     let giant = r#"{"model_type": "dinov2", "use_swiglu_ffn": true}"#;
     assert_eq!(field(giant), "visual_encoder.use_swiglu_ffn");
     for (text, name) in [
@@ -279,6 +283,37 @@ fn pixels_of_another_size_are_refused() {
         }
         other => panic!("{:?}", other.err()),
     }
+}
+
+#[test]
+fn a_tower_refuses_what_does_not_fit() {
+    let fixture = Fixture::open("vision", "convnext");
+    let loader = fixture.loader("visual_tower");
+    let mut config = ConvNextConfig::from_fields(&fixture.config).unwrap();
+    config.image_size = Some(64);
+    let tower = ConvNext::load(&loader, &config).unwrap();
+    for (side, words) in [(32, "64x64"), (65, "65x65")] {
+        match tower.forward(&fixture.cpu, zeros(&fixture.cpu, side * side, 3).view()) {
+            Err(Error::Input { field: "pixels", reason }) => assert!(reason.contains(words), "{reason}"),
+            other => panic!("{:?}", other.err()),
+        }
+    }
+    config.image_size = None;
+    let tower = ConvNext::load(&loader, &config).unwrap();
+    match tower.forward(&fixture.cpu, zeros(&fixture.cpu, 31 * 31, 3).view()) {
+        Err(Error::Input { field: "pixels", reason }) => {
+            assert!(reason.contains("31x31") && reason.contains("32x32"), "{reason}");
+        }
+        other => panic!("{:?}", other.err()),
+    }
+    config.depths[2] = 3;
+    let (name, _) = tensor_error(ConvNext::load(&loader, &config));
+    assert!(name.starts_with("visual_tower.visual.trunk.stages.2.blocks.2."), "{name}");
+    config.depths[2] = 2;
+    config.kernel_size = 5;
+    let (name, reason) = tensor_error(ConvNext::load(&loader, &config));
+    assert_eq!(name, "visual_tower.visual.trunk.stages.0.blocks.0.conv_dw.weight");
+    assert!(reason.contains("[8, 1, 7, 7]") && reason.contains("[8, 1, 5, 5]"), "{reason}");
 }
 
 #[test]

@@ -138,7 +138,7 @@ impl VitConfig {
             return Err(fields.error(image, reason));
         }
         if config.mlp_size == 0 {
-            return Err(fields.error(width, "gives a feed-forward width of 0"));
+            return Err(fields.error("intermediate_size", "must be above 0"));
         }
         Ok(config)
     }

@@ -32,7 +32,9 @@ pub(super) fn pixel_grid<B: Backend>(pixels: View<B>, wanted: Option<usize>, lea
         Some(wanted) if wanted != side => {
             error(format!("are {side}x{side}, but the model takes {wanted}x{wanted}"))
         }
-        _ if side < least => error(format!("are {side}x{side}, smaller than one patch of {least}x{least}")),
+        _ if side < least => {
+            error(format!("are {side}x{side}, smaller than {least}x{least}, the least that the model takes"))
+        }
         _ => Ok(Grid { height: side, width: side }),
     }
 }
