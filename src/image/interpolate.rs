@@ -35,17 +35,17 @@ pub(super) fn interpolate(
 ) -> Vec<f32> {
     debug_assert_eq!(map.len(), height * width);
     let across = taps(width, to.1, cols);
+    // every row of the map across first: few rows serve many
+    let mut wide = Vec::with_capacity(height * across.len());
+    for row in map.chunks_exact(width) {
+        wide.extend(across.iter().map(|tap| (1.0 - tap.weight) * row[tap.low] + tap.weight * row[tap.high]));
+    }
+    let row = |index: usize| &wide[index * across.len()..(index + 1) * across.len()];
     let mut out = Vec::with_capacity(rows.len() * across.len());
     for down in taps(height, to.0, rows) {
-        let low = &map[down.low * width..(down.low + 1) * width];
-        let high = &map[down.high * width..(down.high + 1) * width];
         let (top, bottom) = (1.0 - down.weight, down.weight);
-        out.extend(across.iter().map(|tap| {
-            let (left, right) = (1.0 - tap.weight, tap.weight);
-            let upper = left * low[tap.low] + right * low[tap.high];
-            let lower = left * high[tap.low] + right * high[tap.high];
-            top * upper + bottom * lower
-        }));
+        let pairs = row(down.low).iter().zip(row(down.high));
+        out.extend(pairs.map(|(upper, lower)| top * upper + bottom * lower));
     }
     out
 }
