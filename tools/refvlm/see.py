@@ -1,0 +1,42 @@
+"""First phase: the vision transformer learns dense labels. The tower learns them along with the heads."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .dense import Probe, dense_loss, labels
+from .heads import as_map
+from .targets import pixels, tables
+
+
+class SeeingEncoder(nn.Module):
+    """The vision transformer with a probe on its last hidden state."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.visual_encoder = model.visual_encoder
+        self.probe = Probe(model.config["visual_encoder"]["hidden_size"])
+
+    def loss(self, batch):
+        x, inst, depth, table = batch
+        feats = self.visual_encoder(x)[-1][:, 1:]
+        return dense_loss(self.probe(feats), labels(inst, depth, table, int(feats.shape[1] ** 0.5)))
+
+
+def tower_loss(probe, stages, inst, depth, table):
+    """Dense labels from stages 1 to 3."""
+    side = stages[1].shape[-1]
+    up = [s if s.shape[-1] == side else F.interpolate(s, (side, side), mode="bilinear") for s in stages[1:4]]
+    return dense_loss(probe(torch.cat(up, 1).flatten(2).transpose(1, 2)), labels(inst, depth, table, side))
+
+
+def vision_batch(picks):
+    """Pixels, instance maps, depth and object tables of (shard, index) pairs."""
+    device = torch.get_default_device()
+    x = pixels([s.images[i] for s, i in picks], device)
+    inst = [np.asarray(s.instances[i]) for s, i in picks]
+    depth = torch.from_numpy(np.stack([s.depth[i] for s, i in picks])).to(device)
+    table = {k: v.to(device) for k, v in tables([s.scenes[i] for s, i in picks]).items()}
+    return x.contiguous(memory_format=torch.channels_last), inst, depth, table
+
