@@ -1,0 +1,233 @@
+//! Questions to the model, through the library's public interface.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use triplet::image::{ImageView, VisualPrompt};
+use triplet::reply::{self, DepthUnit, Reply};
+use triplet::session::EncodedImage;
+use triplet::text::Tokenizer;
+use triplet::trp::{Element, Plan, PlanItem, TaskCommand, Unit};
+use triplet::{Cpu, Model, Session};
+
+use crate::question::{Answer, Claimed, Guess, Picture, Prompt, Question, Target};
+
+/// A model with what it takes to write down true answers as tokens.
+pub struct Asked {
+    model: Model,
+    tokenizer: Tokenizer,
+}
+
+/// The answers to one question.
+pub struct Answers {
+    /// The model's own.
+    pub free: Answer,
+    /// The targets it finds with the true words given, where asked for.
+    pub forced: Option<Answer>,
+    /// Whether parser or router flagged anything in its own.
+    pub flagged: bool,
+    /// How long its own took.
+    pub time: Duration,
+}
+
+impl Asked {
+    /// Opens a model directory; its answers are computed on the calling thread.
+    ///
+    /// # Errors
+    /// The library's message.
+    pub fn open(dir: &Path) -> Result<Asked, String> {
+        let message = |error: triplet::Error| format!("{}: {error}", dir.display());
+        let model = Model::open_on(Cpu::with_threads(1), dir).map_err(message)?;
+        let path = dir.join("tokenizer.json");
+        let json = std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let tokenizer = Tokenizer::from_bytes("tokenizer.json", &json).map_err(message)?;
+        Ok(Asked { model, tokenizer })
+    }
+
+    /// A session that has read nothing.
+    ///
+    /// # Errors
+    /// The library's message.
+    pub fn session(&self) -> Result<Session<'_>, String> {
+        self.model.session().map_err(|error| error.to_string())
+    }
+
+    /// Looks at a picture.
+    ///
+    /// # Errors
+    /// The library's message, with the scene.
+    pub fn encode(&self, session: &Session<'_>, picture: &Picture) -> Result<EncodedImage<Cpu>, String> {
+        ImageView::rgb8(&picture.rgb, picture.width, picture.height)
+            .and_then(|view| session.encode(&view))
+            .map_err(|error| format!("scene {}: {error}", picture.seed))
+    }
+
+    /// Asks one question: greedily, structurally guided, without a plan; then, if `forced`, over its true answer.
+    ///
+    /// # Errors
+    /// The library's message, with the question.
+    pub fn ask(
+        &self,
+        session: &mut Session<'_>,
+        image: &EncodedImage<Cpu>,
+        question: &Question,
+        forced: bool,
+    ) -> Result<Answers, String> {
+        let masks = mask_bytes(question);
+        let asked = library_question(question, &masks)?;
+        let message = |error: triplet::Error| format!("{} {:?}: {error}", question.task, question.text);
+        let start = Instant::now();
+        let reply = session.ask(image, &asked).map_err(message)?;
+        let time = start.elapsed();
+        let flagged = !reply.flags.is_empty();
+        let mut answers = Answers { free: answer(reply), forced: None, flagged, time };
+        if forced {
+            let ids = self.tokenizer.encode(&true_answer(question)).map_err(message)?;
+            answers.forced = Some(answer(session.decode_tokens(image, &asked, &ids).map_err(message)?));
+        }
+        Ok(answers)
+    }
+}
+
+/// The mask prompts of a question, one byte a pixel; empty for other kinds.
+fn mask_bytes(question: &Question) -> Vec<Vec<u8>> {
+    let bytes = |prompt: &Prompt| match prompt {
+        Prompt::Mask(mask) => mask.iter().map(|&on| u8::from(on)).collect(),
+        _ => Vec::new(),
+    };
+    question.prompts.iter().map(bytes).collect()
+}
+
+/// The question as the library takes it.
+fn library_question<'a>(
+    question: &'a Question,
+    masks: &'a [Vec<u8>],
+) -> Result<triplet::session::Question<'a>, String> {
+    let task = question.task.parse().map_err(|error: triplet::Error| error.to_string())?;
+    let units = question.units.iter().map(|unit| unit.parse::<Unit>()).collect::<Result<Vec<Unit>, _>>();
+    let elements = question.elements.iter().map(|name| element(name)).collect::<Result<Vec<Element>, _>>()?;
+    let command = TaskCommand { task, elements, units: units.map_err(|error| error.to_string())? };
+    let prompts = question.prompts.iter().zip(masks).map(|(prompt, mask)| match prompt {
+        Prompt::Box(bounds) => VisualPrompt::Box(*bounds),
+        Prompt::Point(point) => VisualPrompt::Point(*point),
+        Prompt::Scribble(points) => VisualPrompt::Scribble { points, width: None },
+        Prompt::Mask(_) => VisualPrompt::Mask(mask),
+    });
+    let plain = triplet::session::Question::new(task, question.text.clone());
+    Ok(triplet::session::Question { command, prompts: prompts.collect(), ..plain })
+}
+
+fn element(name: &str) -> Result<Element, String> {
+    let all = [Element::Sentence, Element::Phrase, Element::Unit];
+    all.into_iter()
+        .find(|element| element.name() == name)
+        .ok_or_else(|| format!("unknown answer element {name:?}"))
+}
+
+/// The true answer as the model should write it, plan first.
+fn true_answer(question: &Question) -> String {
+    let item =
+        |t: &crate::question::Truth| PlanItem::new(t.phrase.clone(), t.unit.clone(), t.instances.len());
+    let plan = Plan { items: question.truth.iter().map(item).collect() };
+    format!("{}\n{}", plan.write(), question.answer)
+}
+
+/// A reply as plain data: every triplet that was written, with what was decoded of it.
+fn answer(reply: Reply) -> Answer {
+    let mut triplets: Vec<Claimed> = reply
+        .answer
+        .triplets
+        .iter()
+        .map(|triplet| Claimed {
+            phrase: reply.answer.phrase(triplet).to_owned(),
+            unit: triplet.unit.map_or_else(String::new, |unit| unit.name().to_owned()),
+            targets: vec![Guess::given(Target::Missing); triplet.references.len()],
+        })
+        .collect();
+    for decoded in reply.triplets {
+        let guess =
+            triplets.get_mut(decoded.group).and_then(|triplet| triplet.targets.get_mut(decoded.index));
+        if let Some(guess) = guess {
+            *guess = Guess { score: decoded.score, target: target(decoded.target) };
+        }
+    }
+    Answer { text: reply.answer.text, triplets }
+}
+
+fn target(target: Option<reply::Target>) -> Target {
+    match target {
+        Some(reply::Target::Box(bounds)) => Target::Box(bounds),
+        Some(reply::Target::Mask(mask)) => {
+            Target::Mask(mask.probabilities.iter().map(|&probability| probability > mask.threshold).collect())
+        }
+        Some(reply::Target::Keypoints(figure)) => {
+            Target::Joints(figure.points.iter().map(|joint| [joint.x, joint.y]).collect())
+        }
+        Some(reply::Target::Depth(depth)) if depth.unit == DepthUnit::Metres => Target::Depth(depth.values),
+        // A depth without a unit cannot be compared with metres.
+        _ => Target::Missing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use triplet::trp::parse_text;
+
+    use super::{answer, library_question, mask_bytes, true_answer};
+    use crate::question::Target;
+    use crate::world::scene;
+
+    #[test]
+    fn every_true_answer_parses_into_its_own_truth() {
+        for seed in 900_100..900_106 {
+            let (picture, questions) = scene(seed);
+            for question in &questions {
+                let parsed = parse_text(&true_answer(question));
+                assert!(parsed.flags.is_empty(), "{} {:?}", question.answer, parsed.flags);
+                assert_eq!(parsed.triplets.len(), question.truth.len(), "{}", question.answer);
+                for (triplet, truth) in parsed.triplets.iter().zip(&question.truth) {
+                    assert_eq!(parsed.phrase(triplet), truth.phrase);
+                    assert_eq!(triplet.unit.map(|unit| unit.name()), Some(truth.unit.as_str()));
+                    assert_eq!(triplet.references.len(), truth.instances.len());
+                }
+                assert!(parsed.plan.is_some_and(|plan| plan.items.len() == question.truth.len()));
+
+                let masks = mask_bytes(question);
+                let asked = library_question(question, &masks).unwrap();
+                assert_eq!(asked.prompts.len(), question.prompts.len());
+                assert_eq!(asked.command.units.len(), question.units.len());
+                for (mask, prompt) in masks.iter().zip(&question.prompts) {
+                    let is_mask = matches!(prompt, crate::question::Prompt::Mask(_));
+                    assert_eq!(mask.len(), if is_mask { picture.width * picture.height } else { 0 });
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_triplet_whose_target_was_not_decoded_keeps_its_place() {
+        let text = "<Phrase>red ball</Phrase>(<Unit>box</Unit>[0]<REF>[1]<REF>)";
+        let parsed = parse_text(text);
+        let second = triplet::reply::Triplet {
+            phrase: "red ball".into(),
+            unit: Some(triplet::trp::Unit::Box),
+            group: 0,
+            index: 1,
+            score: 0.5,
+            flags: parsed.flags,
+            target: Some(triplet::reply::Target::Box([1.0, 2.0, 3.0, 4.0])),
+        };
+        let reply = triplet::reply::Reply {
+            text: text.into(),
+            ids: vec![],
+            flags: parsed.flags,
+            answer: parsed,
+            triplets: vec![second],
+            finish: triplet::reply::Finish::EndOfText,
+        };
+        let answer = answer(reply);
+        assert_eq!((answer.triplets.len(), answer.triplets[0].targets.len()), (1, 2));
+        assert!(matches!(answer.triplets[0].targets[0].target, Target::Missing));
+        assert!(matches!(answer.triplets[0].targets[1].target, Target::Box([1.0, 2.0, 3.0, 4.0])));
+    }
+}
