@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::{After, Tolerance, matmul};
 
-/// A chain of 256 multiply-adds in f32 loses about `sqrt(256) / 2` half units in the last place; the portable kernel,
+/// A chain of 192 multiply-adds in f32 loses about `sqrt(192) / 2` half units in the last place; the portable kernel,
 /// which rounds products too, somewhat more.
 pub const TOLERANCE: Tolerance = Tolerance { norm: 1e-6, element: 2e-6 };
 

@@ -9,7 +9,7 @@ use crate::common::shapes;
 use crate::common::variants::variants;
 
 /// Rows, inputs, outputs around every vector, tile, panel, block and strip size.
-const SIZES: [[usize; 3]; 16] = [
+const SIZES: [[usize; 3]; 17] = [
     [0, 3, 5],
     [3, 0, 5],
     [3, 5, 0],
@@ -22,9 +22,10 @@ const SIZES: [[usize; 3]; 16] = [
     [12, 17, 31],
     [13, 33, 33],
     [25, 67, 63],
-    [3, 255, 65],
-    [1, 256, 64],
-    [11, 257, 67],
+    [3, 191, 65],
+    [1, 192, 64],
+    [11, 193, 67],
+    [2, 385, 3],
     [97, 600, 131],
 ];
 
