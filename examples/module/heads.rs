@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use triplet::Cpu;
-use triplet::backend::{Grid, Matrix};
+use triplet::backend::Matrix;
 use triplet::heads::{
     AdapterGroup, BoxHead, BoxHeadConfig, DepthHead, DepthHeadConfig, MaskHead, MaskHeadConfig, Named,
     PoseHead, PoseHeadConfig, VdAdapter, VdAdapterConfig,
@@ -11,11 +11,11 @@ use triplet::heads::{
 use triplet::vision::FeatureMap;
 
 use crate::modules::{Forward, Outcome, Setting};
-use crate::tensors::{Inputs, Tensor};
+use crate::tensors::{Inputs, Map, Tensor};
 
 /// What every head takes.
 struct HeadInputs {
-    maps: Vec<(Matrix<Cpu>, Grid)>,
+    maps: Vec<Map>,
     latents: Matrix<Cpu>,
 }
 

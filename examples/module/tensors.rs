@@ -10,6 +10,9 @@ use safetensors::{Dtype, SafeTensors, serialize};
 use triplet::Cpu;
 use triplet::backend::{Backend, Grid, Matrix, View};
 
+/// A feature map on the backend, and its size.
+pub type Map = (Matrix<Cpu>, Grid);
+
 /// A tensor on the host.
 pub struct Tensor {
     pub name: String,
@@ -62,7 +65,7 @@ impl Inputs {
     }
 
     /// A feature map: `[channels, height, width]`, or `[cells, channels]` of a square.
-    pub fn map(&self, cpu: &Cpu, name: &str) -> Result<(Matrix<Cpu>, Grid), Box<dyn Error>> {
+    pub fn map(&self, cpu: &Cpu, name: &str) -> Result<Map, Box<dyn Error>> {
         let tensor = self.get(name)?;
         match *squeezed(&tensor.shape, 3) {
             [cells, _] => {
@@ -86,7 +89,7 @@ impl Inputs {
     }
 
     /// Maps `{stem}.0`, `{stem}.1`, ... as far as they go.
-    pub fn maps(&self, cpu: &Cpu, stem: &str) -> Result<Vec<(Matrix<Cpu>, Grid)>, Box<dyn Error>> {
+    pub fn maps(&self, cpu: &Cpu, stem: &str) -> Result<Vec<Map>, Box<dyn Error>> {
         let names = (0..).map(|index| format!("{stem}.{index}"));
         names.take_while(|name| self.optional(name).is_some()).map(|name| self.map(cpu, &name)).collect()
     }
