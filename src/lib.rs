@@ -29,3 +29,8 @@ pub use cpu::Cpu;
 pub use error::{Error, Result};
 pub use model::Model;
 pub use session::Session;
+
+/// The README's example, compiled with the documentation tests.
+#[cfg(all(doctest, feature = "std"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
