@@ -3,7 +3,8 @@
     python tools/train_tabletop.py [--state DIR] [--generator PATH] [--init MODEL_DIR]
 
 Phases: (1) scenes are rendered and cached; (2) the vision transformer learns dense labels; (3) heads on stand-in latents
-and the language model, two processes side by side; (4) everything end to end, gradients averaged over two processes.
+and the language model, two processes side by side; (4) the pose head alone on mannequins, and the other
+heads on the language model's own states; (5) everything end to end, gradients averaged over two processes.
 Each process keeps its state in DIR (model, average of the weights, optimiser, step) and goes on from there when the
 command is run again. Progress goes to stderr. `tools/export_tabletop.py` turns the state into a model directory.
 """
@@ -25,7 +26,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PARTS = {
     "vit": (8000, 16, 1.2e-3, 1),
     "heads": (6000, 16, 1e-3, 4),
+    "pose": (3000, 32, 1e-3, 1),
     "language": (8000, 16, 1.5e-3, 6),
+    "tune": (2000, 16, 5e-4, 4),
     "joint": (4000, 16, 4e-4, 4),
 }
 
@@ -38,7 +41,7 @@ def arguments():
     p.add_argument("--scenes", type=int, default=40960, help="training scenes (seeds from 0)")
     p.add_argument("--long-side", type=int, default=320, help="long side of a rendered 4:3 picture")
     p.add_argument("--init", help="model directory to start from")
-    p.add_argument("--phase", choices=["scenes", "see", "parts", "joint"], help="this phase only")
+    p.add_argument("--phase", choices=["scenes", "see", "parts", "tune", "joint"], help="this phase only")
     p.add_argument("--part", choices=list(PARTS), help="this part only, in this process")
     p.add_argument("--steps", type=int, help="total steps of the part or phase")
     p.add_argument("--batch", type=int)
@@ -110,7 +113,7 @@ def main():
     if a.part:
         values = [d if v is None else v for v, d in zip((a.steps, a.batch, a.rate, a.turns), PARTS[a.part])]
         run(a.part, a.state, cache, *values, a.init, a.rank, a.processes if a.part == "joint" else 1)
-    phases = [a.phase] if a.phase else ["scenes", "see", "parts", "joint"]
+    phases = [a.phase] if a.phase else ["scenes", "see", "parts", "tune", "joint"]
     if "scenes" in phases:
         render(a, cache)
     make_tokenizer(a, cache)
@@ -118,6 +121,8 @@ def main():
         wait([spawn(a, "vit")])
     if "parts" in phases:
         wait([spawn(a, "heads"), spawn(a, "language")])
+    if "tune" in phases:
+        wait([spawn(a, "pose"), spawn(a, "tune")])
     if "joint" in phases:
         wait([spawn(a, "joint", rank) for rank in range(a.processes)])
 

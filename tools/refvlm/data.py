@@ -187,7 +187,12 @@ class Cache:
     def __len__(self):
         return sum(map(len, self.shards))
 
-    def draw(self, rng, count):
-        """`count` random (shard, index) pairs."""
-        picks = rng.integers(0, len(self.shards), count)
-        return [(self.shards[i], int(rng.integers(0, len(self.shards[i])))) for i in picks]
+    def draw(self, rng, count, wants=lambda scene: True):
+        """`count` random (shard, index) pairs of scenes that `wants` accepts."""
+        picks = []
+        while len(picks) < count:
+            shard = self.shards[rng.integers(0, len(self.shards))]
+            index = int(rng.integers(0, len(shard)))
+            if wants(shard.scenes[index]):
+                picks.append((shard, index))
+        return picks

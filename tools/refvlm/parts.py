@@ -1,6 +1,8 @@
 """The trained parts after the first phase. Each is a module over the same composition, so states plug together.
 
 - heads: tower and heads on stand-in latents, the encoder frozen;
+- tune: box, mask and depth head on the language model's own states;
+- pose: the pose head alone, on the frozen encoder and tower;
 - language: projector, prompt encoder and language model; REF states are drawn to the stand-in codes;
 - joint: everything, the heads reading the language model's own REF states.
 """
@@ -9,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .decode import heads_loss
+from .decode import Refs, heads_loss, pose_loss
 from .dense import Probe, dense_loss, labels
 from .latents import basis, codes, oracle
 from .packing import hidden_states, text_loss
@@ -58,6 +60,41 @@ class HeadsPart(Part):
         features = [*stages, selected]
         more, new = heads_loss(self.model.visual_decoder, features, latents, packed.refs, (instances, depth, table))
         return 0.5 * loss + more, {**figures, **new}
+
+
+class PosePart(Part):
+    """The pose head alone on pictures with a mannequin, encoder and tower frozen: few questions ask for a pose."""
+
+    wants = staticmethod(lambda scene: any("keypoints" in o and o["target"] for o in scene["objects"]))
+
+    def batch(self, rng, picks):
+        """The mannequin of every picture."""
+        x, inst, depth, table = vision_batch(picks)
+        refs = Refs()
+        for b, (shard, index) in enumerate(picks):
+            refs.add(b, [[next(o["id"] for o in shard.scenes[index]["objects"] if "keypoints" in o)]])
+        return x, torch.from_numpy(np.stack(inst)).to(x.device).long(), table, refs
+
+    def loss(self, batch):
+        x, instances, table, refs = batch
+        with torch.no_grad():
+            features = [*self.model.visual_tower(x), self.see(x)]
+        latents = oracle(ref_codes(refs, table), self.basis)
+        return pose_loss(self.model.visual_decoder["pose"], features, latents, refs, table, instances)
+
+
+class TunePart(Part):
+    """Box, mask and depth head on the language model's own REF states, all else frozen."""
+
+    def loss(self, batch):
+        x, _, instances, depth, table, packed = batch
+        with torch.no_grad():
+            selected = self.see(x)
+            features = [*self.model.visual_tower(x), selected]
+            hidden = hidden_states(self.model, selected, packed).float()
+        refs = {u: r for u, r in packed.refs.items() if u != "keypoint"}
+        latents = {u: hidden[packed.ref_places[u][:, 0], packed.ref_places[u][:, 1]] for u in refs}
+        return heads_loss(self.model.visual_decoder, features, latents, refs, (instances, depth, table))
 
 
 class LanguagePart(Part):

@@ -13,20 +13,26 @@ from .demo import config
 from .model import RefVlm, initialise, load_directory
 from .optimiser import Trainer
 from .packing import Packer
-from .parts import HeadsPart, JointPart, LanguagePart
+from .parts import HeadsPart, JointPart, LanguagePart, PosePart, TunePart
 from .see import SeeingEncoder, vision_batch
 from .tokenizer import load_tokenizer
 
 # Held-out scenes start here; the evaluation's seeds (1,000,000 to 1,000,499) are never rendered for training.
 HELD_OUT = 900_000
-SEEDS = {"vit": 1, "heads": 3, "language": 4, "joint": 5}
-KLASSES = {"heads": HeadsPart, "language": LanguagePart, "joint": JointPart}
+SEEDS = {"vit": 1, "heads": 3, "language": 4, "joint": 5, "pose": 6, "tune": 7}
+KLASSES = {"heads": HeadsPart, "pose": PosePart, "language": LanguagePart}
+KLASSES |= {"tune": TunePart, "joint": JointPart}
 # Which part each tensor of the exported model comes from before the joint phase.
 OWNERS = {
     "vit": ("visual_encoder.",),
     "heads": ("visual_tower.", "visual_decoder."),
+    "pose": ("visual_decoder.pose.",),
     "language": ("projector.", "vpt_encoder.", "llm."),
+    "tune": ("visual_decoder.box.", "visual_decoder.mask.", "visual_decoder.depth."),
 }
+
+
+LANGUAGE = ("projector", "vpt_encoder", "llm")
 
 
 def averages(state, part):
@@ -52,15 +58,17 @@ def gather_parts(model, state, init=None):
     return steps
 
 
-def take_encoder(model, state, stamp):
-    """Load the encoder's latest average if it changed since `stamp`; gives the new stamp."""
-    path = Path(state) / "vit.pt"
+def take(model, state, part, child, stamp):
+    """Load the latest average of the submodule `child` that `part` trains, if it changed since `stamp`; gives the new
+    stamp."""
+    path = Path(state) / f"{part}.pt"
     if not path.exists() or path.stat().st_mtime == stamp:
         return stamp
     stamp = path.stat().st_mtime
-    tensors, _ = averages(state, "vit")
-    prefix = "visual_encoder."
-    model.visual_encoder.load_state_dict({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
+    tensors, _ = averages(state, part)
+    prefix = f"{child}."
+    found = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+    model.get_submodule(child).load_state_dict(found)
     return stamp
 
 
@@ -93,7 +101,7 @@ def run(part, state, cache_path, steps, batch, rate, turns, init=None, rank=0, w
     if "visual_tower" in model.config:
         model.visual_tower.to(memory_format=torch.channels_last)
     packer = Packer(tokenizer, model.vpt_encoder.tokens, turns)
-    follows = part in ("heads", "language")
+    follows = part in ("heads", "language", "pose", "tune")
     if part == "vit":
         module = SeeingEncoder(model)
     else:
@@ -105,6 +113,11 @@ def run(part, state, cache_path, steps, batch, rate, turns, init=None, rank=0, w
                 probe.load_state_dict(mine)
     if follows:
         model.visual_encoder.requires_grad_(False)
+    if part in ("pose", "tune"):
+        model.visual_tower.requires_grad_(False)
+    if part == "tune":
+        for child in LANGUAGE:
+            model.get_submodule(child).requires_grad_(False)
     rates = {"model.visual_encoder": 0.3, "model.visual_tower": 0.5} if part == "joint" else None
     trainer = Trainer(part, module, state, rate, steps, rates=rates, main=rank == 0)
     if world > 1:
@@ -112,13 +125,19 @@ def run(part, state, cache_path, steps, batch, rate, turns, init=None, rank=0, w
     rng = np.random.default_rng([SEEDS[part], rank, trainer.step])
     torch.manual_seed(SEEDS[part] * 1000 + rank + trainer.step)
     reduce = reduce_gradients(world) if world > 1 else None
-    stamp = 0
+    encoder = tower = 0
+    stamps = [0] * len(LANGUAGE)
+    wants = getattr(module, "wants", lambda scene: True)
     while trainer.step < trainer.total:
         if trainer.step % 50 == 0:
             cache.refresh()
             if follows:
-                stamp = take_encoder(model, state, stamp)
-        picks = cache.draw(rng, batch)
+                encoder = take(model, state, "vit", "visual_encoder", encoder)
+            if part == "tune":
+                stamps = [take(model, state, "language", c, s) for c, s in zip(LANGUAGE, stamps)]
+            if part in ("pose", "tune"):
+                tower = take(model, state, "heads", "visual_tower", tower)
+        picks = cache.draw(rng, batch, wants)
         data = vision_batch(picks) if part == "vit" else module.batch(rng, picks)
         with torch.autocast(device, torch.bfloat16):
             loss, figures = module.loss(data)
