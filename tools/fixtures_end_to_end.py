@@ -1,7 +1,8 @@
 """Write tests/fixtures/end_to_end/: a tiny random model directory, a picture, and what PyTorch makes of them.
 
 One question with two visual prompts is answered with three triplets (two boxes, a mask, a person's joints), another one
-with a depth map; both answers are given (teacher forcing). Weights are exact in f16 and lie in shards; outputs are f32.
+with a depth map; both answers are given (teacher forcing). The first is answered once more with a `vd_adapter`, whose
+weights and fields lie beside. Weights are exact in f16 and lie in shards; outputs are f32.
 
 Made with torch 2.15.0, tokenizers 0.23.3, safetensors 0.8.0, pillow:  python tools/fixtures_end_to_end.py
 """
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import save_file
 
+from refvlm.adapter import MlpBlock, VdAdapter
 from refvlm.heads import pad_slots
 from refvlm.model import RefVlm
 from refvlm.prompt import TEMPLATE, encode_answer, encode_prompt, prompt_text
@@ -29,6 +31,17 @@ WIDTHS = (8, 8, 16, 24)
 DIM = 32
 SHARD_BYTES = 280_000
 POINT_RADIUS = 10 / 336
+
+ADAPTER = {
+    "ref_max_length": 3,
+    "phrase_max_length": 4,
+    "d_input_image": DIM,
+    "d_input_token": DIM,
+    "d_model": DIM,
+    "n_heads": 4,
+    "d_ffn": 48,
+    "num_layers": 2,
+}
 
 POINT, BOX = [11.5, 9.25], [20.0, 4.5, 37.5, 22.0]
 QUESTIONS = [
@@ -190,6 +203,43 @@ def write_shards(state):
     (FOLDER / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}, indent=1) + "\n")
 
 
+class ZeroEmptySlots(torch.nn.Module):
+    """A projection of latents whose empty slots stay zero, as behind the adapter."""
+
+    def __init__(self, linear, count):
+        super().__init__()
+        self.linear, self.count = linear, count
+
+    def forward(self, x):
+        y = self.linear(x)
+        y[:, self.count :] = 0
+        return y
+
+
+def write_adapter():
+    """A `vd_adapter` of tiny inner width; its fields and weights."""
+    adapter = VdAdapter(ADAPTER)
+    adapter.in_proj_image = MlpBlock(DIM, 24, F.gelu)
+    adapter.in_proj_text = MlpBlock(DIM, 24, F.gelu)
+    randomise(adapter)
+    matrix = adapter.pe_image.positional_encoding_gaussian_matrix
+    matrix.copy_(matrix.half().float())
+    state = {f"vd_adapter.{k}": v.half().contiguous() for k, v in adapter.state_dict().items()}
+    save_file(state, FOLDER / "adapter.safetensors")
+    (FOLDER / "adapter.json").write_text(json.dumps(ADAPTER, indent=2) + "\n")
+    return adapter.eval()
+
+
+def adapted(adapter, hidden, image_first, prompt, written, count, tokenizer):
+    """REF latents of all groups and the picture's tokens from hidden states one position before every token."""
+    at = [i for i, id in enumerate(written) if id == tokenizer.token_to_id("<REF>")]
+    opens = [i for i, id in enumerate(written) if id == tokenizer.token_to_id("<Phrase>")]
+    closes = [i for i, id in enumerate(written) if id == tokenizer.token_to_id("</Phrase>")]
+    phrases = [hidden[prompt + o - 1 : prompt + c] for o, c in zip(opens, closes)]
+    refs = list(hidden[[prompt + i - 1 for i in at]].split(count))
+    return adapter(hidden[image_first : image_first + GRID * GRID], phrases, refs)
+
+
 def geometry():
     """Padded side, left and top offset of the picture."""
     side = max(PICTURE)
@@ -236,7 +286,7 @@ def corners(boxes):
 
 
 @torch.no_grad()
-def answer(model, tokenizer, rgb, question):
+def answer(model, tokenizer, rgb, question, adapter=None):
     """Tensors of one teacher-forced answer."""
     image = pixels(rgb)
     selected, states = model.see(image)
@@ -266,12 +316,22 @@ def answer(model, tokenizer, rgb, question):
 
     reference = tokenizer.token_to_id("<REF>")
     latents = hidden[len(prompt) :][torch.tensor(written[:-1]) == reference]
+    if adapter is not None:
+        counts = [item["num"] for item in question["plan"]]
+        latents, maps[-1] = adapted(adapter, hidden, prompt.index(-200), len(prompt), written, counts, tokenizer)
+        maps[-1] = maps[-1][None]
+        out = {"latents": latents, "image": maps[-1][0]}
     first = 0
     for item in question["plan"]:
         head = {"keypoint": "pose"}.get(item["unit"], item["unit"])
         module, count = model.visual_decoder[head], item["num"]
         slots = pad_slots(latents[None, first : first + count], module.config["num_queries"])
+        decoder = getattr(module, "box_decoder", module)
+        project = decoder.in_proj_queries
+        if adapter is not None:
+            decoder.in_proj_queries = ZeroEmptySlots(project, count)
         result = module(maps, slots)
+        decoder.in_proj_queries = project
         first += count
         if head == "box":
             out["box"] = corners(result["boxes"][0, :count])
@@ -306,6 +366,8 @@ def main():
         for name, tensor in answer(model, tokenizer, rgb, question).items():
             tensors[f"{i}.{name}"] = tensor.contiguous()
     save_file(tensors, FOLDER / "outputs.safetensors")
+    made = answer(model, tokenizer, rgb, QUESTIONS[0], write_adapter())
+    save_file({k: v.contiguous() for k, v in made.items()}, FOLDER / "adapter_outputs.safetensors")
     for path in sorted(FOLDER.iterdir()):
         print(f"{path.name} {path.stat().st_size} bytes")
 

@@ -55,7 +55,7 @@ impl Overlay {
     /// Draws one triplet; masks should come before boxes.
     pub fn draw(&mut self, triplet: &Triplet) {
         let colour = COLOURS[self.drawn % COLOURS.len()];
-        let label = format!("{} {:.0}%", triplet.phrase, 100.0 * triplet.score);
+        let label = format!("{} {:.0}%", shortened(&triplet.phrase), 100.0 * triplet.score);
         match &triplet.target {
             Some(Target::Box(area)) => {
                 self.picture.frame(*area, colour);
@@ -81,8 +81,9 @@ impl Overlay {
 
     /// The finished overlay, labels on top.
     pub fn finish(mut self) -> (Picture, Vec<Picture>) {
+        let scale = scale(&self.picture);
         for (x, y, text, colour) in &self.labels {
-            self.picture.label(*x, *y, text, *colour, 1);
+            self.picture.label(*x, *y, text, *colour, scale);
         }
         (self.picture, self.depth_maps)
     }
@@ -104,6 +105,21 @@ impl Overlay {
     }
 }
 
+/// Size of the letters, so that they are read at a glance.
+fn scale(picture: &Picture) -> usize {
+    (picture.width.max(picture.height) / 320).max(1)
+}
+
+/// A phrase of at most 24 characters on one line.
+fn shortened(phrase: &str) -> String {
+    let mut characters = phrase.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let mut short: String = characters.by_ref().take(24).collect();
+    if characters.next().is_some() {
+        short.push_str("..");
+    }
+    short
+}
+
 /// A depth map in false colours, near warm and far cold, with the range that it spans.
 fn depth_map(depth: &Depth) -> Picture {
     let defined = || depth.values.iter().copied().filter(|value| value.is_finite());
@@ -117,7 +133,9 @@ fn depth_map(depth: &Depth) -> Picture {
     }
     let unit = if depth.unit == triplet::reply::DepthUnit::Metres { " m" } else { "" };
     let height = depth.height as f32;
-    picture.label(4.0, height - 4.0, &format!("depth {near:.2} to {far:.2}{unit}"), [255; 3], 1);
+    let label = format!("depth {near:.2} to {far:.2}{unit}");
+    let scale = scale(&picture);
+    picture.label(4.0, height - 4.0, &label, [255; 3], scale);
     picture
 }
 

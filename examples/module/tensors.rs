@@ -64,10 +64,10 @@ impl Inputs {
         }
     }
 
-    /// A feature map: `[channels, height, width]`, or `[cells, channels]` of a square.
+    /// A feature map: `[channels, height, width]`, or `[cells, channels]` of a square, with or without a leading 1.
     pub fn map(&self, cpu: &Cpu, name: &str) -> Result<Map, Box<dyn Error>> {
         let tensor = self.get(name)?;
-        match *squeezed(&tensor.shape, 3) {
+        match *squeezed(&tensor.shape, if tensor.shape.len() == 4 { 3 } else { 2 }) {
             [cells, _] => {
                 let side = cells.isqrt();
                 if side * side != cells {

@@ -28,7 +28,16 @@ pub struct Outputs(Weights);
 
 impl Outputs {
     pub fn open() -> Outputs {
-        Outputs(Weights::open_file(dir().join("outputs.safetensors"), Access::Map).unwrap())
+        Outputs::of("outputs.safetensors")
+    }
+
+    /// The outputs of the model with its `vd_adapter`.
+    pub fn adapted() -> Outputs {
+        Outputs::of("adapter_outputs.safetensors")
+    }
+
+    fn of(file: &str) -> Outputs {
+        Outputs(Weights::open_file(dir().join(file), Access::Map).unwrap())
     }
 
     pub fn get(&self, name: &str) -> Vec<f32> {
@@ -64,13 +73,32 @@ pub fn depth() -> Question<'static> {
     question
 }
 
+/// The model's weights.
+const SHARDS: [&str; 2] = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
+
 /// The model with some tensors changed: `change` gets every tensor's name and f16 bytes; `None` drops it.
 pub fn changed_model(
     config: impl Fn(&str) -> String,
     change: impl Fn(&str, &[u8]) -> Option<Vec<u8>>,
 ) -> Result<Model> {
+    model_of(&SHARDS, config, change)
+}
+
+/// The model with its `vd_adapter`.
+pub fn adapted_model() -> Model {
+    let fields = std::fs::read_to_string(dir().join("adapter.json")).unwrap();
+    let config = |text: &str| text.replacen("{", &format!("{{\"vd_adapter\": {fields},"), 1);
+    let files = [SHARDS[0], SHARDS[1], "adapter.safetensors"];
+    model_of(&files, config, |_, bytes| Some(bytes.to_vec())).unwrap()
+}
+
+fn model_of(
+    files: &[&str],
+    config: impl Fn(&str) -> String,
+    change: impl Fn(&str, &[u8]) -> Option<Vec<u8>>,
+) -> Result<Model> {
     let mut tensors = BTreeMap::new();
-    for file in ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"] {
+    for file in files {
         let bytes = std::fs::read(dir().join(file)).unwrap();
         for (name, tensor) in SafeTensors::deserialize(&bytes).unwrap().tensors() {
             if let Some(data) = change(&name, tensor.data()) {

@@ -1,11 +1,12 @@
 //! Against PyTorch: relative error at most 1e-4, no element off by more than 1e-4 of the tensor's largest.
 
 use triplet::backend::{Backend, View};
-use triplet::reply::{DepthUnit, Finish, Target};
+use triplet::reply::{DepthUnit, Finish, Reply, Target};
+use triplet::session::{Prompt, Question};
 use triplet::trp::{PromptItem, Unit};
 use triplet::{Cpu, Model};
 
-use crate::fixture::{HEIGHT, Outputs, WIDTH, depth, model, prompted, view};
+use crate::fixture::{HEIGHT, Outputs, WIDTH, adapted_model, depth, model, prompted, view};
 
 const LIMIT: f64 = 1e-4;
 
@@ -82,19 +83,25 @@ fn picture_two_prompts_and_three_triplets_agree_with_pytorch() {
     ];
     assert_eq!(named, expected);
     assert!(reply.triplets.iter().all(|triplet| triplet.score.is_nan()));
+    check_targets(&reply, &outputs, "0.");
+}
+
+/// Boxes, mask and joints of the answer with three triplets.
+fn check_targets(reply: &Reply, outputs: &Outputs, prefix: &str) {
+    let want = |name: &str| outputs.get(&format!("{prefix}{name}"));
     let mut corners = Vec::new();
     for triplet in &reply.triplets {
         match triplet.target.as_ref().unwrap() {
             Target::Box(area) => corners.extend(area),
             Target::Mask(mask) => {
                 assert_eq!((mask.width, mask.height), (WIDTH, HEIGHT));
-                check("mask", &mask.probabilities, &outputs.get("0.mask"));
+                check("mask", &mask.probabilities, &want("mask"));
             }
             Target::Keypoints(keypoints) => {
-                check("keypoints' box", &keypoints.area, &outputs.get("0.keypoint.area"));
+                check("keypoints' box", &keypoints.area, &want("keypoint.area"));
                 let points: Vec<f32> = keypoints.points.iter().flat_map(|p| [p.x, p.y]).collect();
-                check("keypoints", &points, &outputs.get("0.keypoint.points"));
-                let visibility = outputs.get("0.keypoint.visibility");
+                check("keypoints", &points, &want("keypoint.points"));
+                let visibility = want("keypoint.visibility");
                 let visible: Vec<f32> = visibility.chunks_exact(2).map(|pair| pair[1]).collect();
                 let scores: Vec<f32> = keypoints.points.iter().map(|p| p.score).collect();
                 check("visibility", &scores, &visible);
@@ -105,7 +112,21 @@ fn picture_two_prompts_and_three_triplets_agree_with_pytorch() {
             other => panic!("{other:?}"),
         }
     }
-    check("boxes", &corners, &outputs.get("0.box"));
+    check("boxes", &corners, &want("box"));
+}
+
+#[test]
+fn three_triplets_through_the_adapter_agree_with_pytorch() {
+    let (outputs, plain, model) = (Outputs::open(), model(), adapted_model());
+    assert_eq!(model.warnings(), ["tensor vd_adapter.output_tokens.weight is not used"]);
+    let mut session = model.session().unwrap();
+    let picture = outputs.picture();
+    let image = session.encode(&view(&picture)).unwrap();
+    let question = prompted();
+    let items = plain.encode_question(&question.command, "What is [VPT] next to [VPT]?").unwrap();
+    let question = Question { prompt: Prompt::Items(items), ..question };
+    let reply = session.decode_tokens(&image, &question, &outputs.ids("0.answer")).unwrap();
+    check_targets(&reply, &Outputs::adapted(), "");
 }
 
 #[test]
