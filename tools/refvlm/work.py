@@ -76,6 +76,10 @@ def reduce_gradients(world):
     """A function that averages gradients over processes in one message."""
 
     def reduce(module):
+        # A unit that no answer of this process has leaves its head without gradients: zeros keep the message's layout.
+        for p in module.parameters():
+            if p.requires_grad and p.grad is None:
+                p.grad = torch.zeros_like(p)
         grads = [p.grad for p in module.parameters() if p.grad is not None]
         flat = torch.cat([g.flatten() for g in grads])
         dist.all_reduce(flat)
