@@ -132,7 +132,6 @@ impl Task {
             Task::GcgDetection | Task::GcgSegmentation => {
                 &[Element::Phrase, Element::Sentence, Element::Unit]
             }
-            Task::Depth => &[Element::Sentence, Element::Phrase, Element::Unit],
             _ => &[Element::Phrase, Element::Unit],
         }
     }

@@ -68,9 +68,7 @@ pub fn prompted() -> Question<'static> {
 
 /// The question whose answer is a depth map.
 pub fn depth() -> Question<'static> {
-    let mut question = Question::new(Task::Depth, "How far away is everything?");
-    question.command.elements = vec![triplet::trp::Element::Phrase, triplet::trp::Element::Unit];
-    question
+    Question::new(Task::Depth, "How far away is everything?")
 }
 
 /// The model's weights.
