@@ -2,7 +2,8 @@
 //!
 //! The feature list of each `#[target_feature]` below is the list that [`Isa::is_available`] tests. A vector type
 //! ([`Avx2`], [`Avx512`]) can be made here only, so holding one proves that the processor and the operating system
-//! support it.
+//! support it. A target whose registers are not handed to vectors (x86-64 compiled for kernels, without SSE2) has the
+//! portable variant alone: its compiler can neither pass a vector nor save one.
 
 use core::sync::atomic::{AtomicU8, Ordering};
 
@@ -63,7 +64,7 @@ impl Isa {
     }
 
     /// Runs `op` compiled for this instruction set (portably where the machine lacks it).
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
     pub(super) fn run<O: Op>(self, op: O) -> O::Out {
         #[target_feature(enable = "avx2,fma,f16c")]
         fn avx2<O: Op>(op: O) -> O::Out {
@@ -83,7 +84,7 @@ impl Isa {
     }
 
     /// Runs `op`.
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(not(all(target_arch = "x86_64", target_feature = "sse2")))]
     pub(super) fn run<O: Op>(self, op: O) -> O::Out {
         op.run(Portable)
     }
@@ -100,12 +101,12 @@ pub(super) trait Op {
 }
 
 /// Proof that AVX2, FMA and F16C may be used.
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 #[derive(Clone, Copy)]
 pub(super) struct Avx2(());
 
 /// Proof that AVX-512 F, VL, BW and DQ (and [`Avx2`]) may be used.
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 #[derive(Clone, Copy)]
 pub(super) struct Avx512(());
 
@@ -123,12 +124,12 @@ fn detected() -> u8 {
     }
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(all(target_arch = "x86_64", target_feature = "sse2")))]
 fn detect() -> u8 {
     Isa::Portable.bit()
 }
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 fn detect() -> u8 {
     use core::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
 

@@ -19,10 +19,10 @@ compile_error!("weights are little endian and used in place; big-endian machines
 mod activate;
 mod add;
 mod attention;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 #[allow(unsafe_code)]
 mod avx2;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 #[allow(unsafe_code)]
 mod avx512;
 mod backend;
