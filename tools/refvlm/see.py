@@ -31,6 +31,19 @@ def tower_loss(probe, stages, inst, depth, table):
     return dense_loss(probe(torch.cat(up, 1).flatten(2).transpose(1, 2)), labels(inst, depth, table, side))
 
 
+# COCO's joints seen in a mirror: nose, then left and right change places.
+MIRRORED_JOINTS = [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15]
+
+
+def mirror(batch):
+    """A vision batch seen in a mirror. For parts without words only: "left of" would become untrue."""
+    x, inst, depth, table = batch
+    box, joints = table["box"].clone(), table["joints"][:, :, MIRRORED_JOINTS].clone()
+    box[..., 0], joints[..., 0] = 1 - box[..., 0], 1 - joints[..., 0]
+    flat = x.flip(-1).contiguous(memory_format=torch.channels_last)
+    return flat, [i[:, ::-1] for i in inst], depth.flip(-1), {**table, "box": box, "joints": joints}
+
+
 def vision_batch(picks):
     """Pixels, instance maps, depth and object tables of (shard, index) pairs."""
     device = torch.get_default_device()

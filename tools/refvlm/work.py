@@ -14,7 +14,7 @@ from .model import RefVlm, initialise, load_directory
 from .optimiser import Trainer
 from .packing import Packer
 from .parts import HeadsPart, JointPart, LanguagePart, PosePart, TunePart
-from .see import SeeingEncoder, vision_batch
+from .see import SeeingEncoder, mirror, vision_batch
 from .tokenizer import load_tokenizer
 
 # Held-out scenes start here; the evaluation's seeds (1,000,000 to 1,000,499) are never rendered for training.
@@ -142,7 +142,11 @@ def run(part, state, cache_path, steps, batch, rate, turns, init=None, rank=0, w
             if part in ("pose", "tune"):
                 tower = take(model, state, "heads", "visual_tower", tower)
         picks = cache.draw(rng, batch, wants)
-        data = vision_batch(picks) if part == "vit" else module.batch(rng, picks)
+        if part == "vit":
+            data = vision_batch(picks)
+            data = mirror(data) if rng.random() < 0.5 else data
+        else:
+            data = module.batch(rng, picks)
         with torch.autocast(device, torch.bfloat16):
             loss, figures = module.loss(data)
         trainer.update(loss, figures, reduce)
