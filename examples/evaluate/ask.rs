@@ -3,14 +3,16 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use triplet::image::{ImageView, VisualPrompt};
+use triplet::image::ImageView;
 use triplet::reply::{self, DepthUnit, Reply};
 use triplet::session::EncodedImage;
 use triplet::text::Tokenizer;
-use triplet::trp::{Element, Plan, PlanItem, TaskCommand, Unit};
+use triplet::trp::{Plan, PlanItem};
 use triplet::{Cpu, Model, Session};
 
-use crate::question::{Answer, Claimed, Guess, Picture, Prompt, Question, Target};
+use crate::library;
+use crate::question::{Answer, Claimed, Guess, Picture, Question, Target};
+use crate::world::Case;
 
 /// A model with what it takes to write down true answers as tokens.
 pub struct Asked {
@@ -70,58 +72,23 @@ impl Asked {
         &self,
         session: &mut Session<'_>,
         image: &EncodedImage<Cpu>,
-        question: &Question,
+        case: &Case,
         forced: bool,
     ) -> Result<Answers, String> {
-        let masks = mask_bytes(question);
-        let asked = library_question(question, &masks)?;
-        let message = |error: triplet::Error| format!("{} {:?}: {error}", question.task, question.text);
+        let asked = library::question(&case.turn, &case.masks).map_err(|error| error.to_string())?;
+        let message =
+            |error: triplet::Error| format!("{} {:?}: {error}", case.question.task, case.turn.question);
         let start = Instant::now();
         let reply = session.ask(image, &asked).map_err(message)?;
         let time = start.elapsed();
         let flagged = !reply.flags.is_empty();
         let mut answers = Answers { free: answer(reply), forced: None, flagged, time };
         if forced {
-            let ids = self.tokenizer.encode(&true_answer(question)).map_err(message)?;
+            let ids = self.tokenizer.encode(&true_answer(&case.question)).map_err(message)?;
             answers.forced = Some(answer(session.decode_tokens(image, &asked, &ids).map_err(message)?));
         }
         Ok(answers)
     }
-}
-
-/// The mask prompts of a question, one byte a pixel; empty for other kinds.
-fn mask_bytes(question: &Question) -> Vec<Vec<u8>> {
-    let bytes = |prompt: &Prompt| match prompt {
-        Prompt::Mask(mask) => mask.iter().map(|&on| u8::from(on)).collect(),
-        _ => Vec::new(),
-    };
-    question.prompts.iter().map(bytes).collect()
-}
-
-/// The question as the library takes it.
-fn library_question<'a>(
-    question: &'a Question,
-    masks: &'a [Vec<u8>],
-) -> Result<triplet::session::Question<'a>, String> {
-    let task = question.task.parse().map_err(|error: triplet::Error| error.to_string())?;
-    let units = question.units.iter().map(|unit| unit.parse::<Unit>()).collect::<Result<Vec<Unit>, _>>();
-    let elements = question.elements.iter().map(|name| element(name)).collect::<Result<Vec<Element>, _>>()?;
-    let command = TaskCommand { task, elements, units: units.map_err(|error| error.to_string())? };
-    let prompts = question.prompts.iter().zip(masks).map(|(prompt, mask)| match prompt {
-        Prompt::Box(bounds) => VisualPrompt::Box(*bounds),
-        Prompt::Point(point) => VisualPrompt::Point(*point),
-        Prompt::Scribble(points) => VisualPrompt::Scribble { points, width: None },
-        Prompt::Mask(_) => VisualPrompt::Mask(mask),
-    });
-    let plain = triplet::session::Question::new(task, question.text.clone());
-    Ok(triplet::session::Question { command, prompts: prompts.collect(), ..plain })
-}
-
-fn element(name: &str) -> Result<Element, String> {
-    let all = [Element::Sentence, Element::Phrase, Element::Unit];
-    all.into_iter()
-        .find(|element| element.name() == name)
-        .ok_or_else(|| format!("unknown answer element {name:?}"))
 }
 
 /// The true answer as the model should write it, plan first.
@@ -171,17 +138,20 @@ fn target(target: Option<reply::Target>) -> Target {
 
 #[cfg(test)]
 mod tests {
+    use tabletop::PromptKind;
     use triplet::trp::parse_text;
 
-    use super::{answer, library_question, mask_bytes, true_answer};
+    use super::{answer, true_answer};
+    use crate::library;
     use crate::question::Target;
     use crate::world::scene;
 
     #[test]
     fn every_true_answer_parses_into_its_own_truth() {
         for seed in 900_100..900_106 {
-            let (picture, questions) = scene(seed);
-            for question in &questions {
+            let (picture, cases) = scene(seed);
+            for case in &cases {
+                let (question, turn) = (&case.question, &case.turn);
                 let parsed = parse_text(&true_answer(question));
                 assert!(parsed.flags.is_empty(), "{} {:?}", question.answer, parsed.flags);
                 assert_eq!(parsed.triplets.len(), question.truth.len(), "{}", question.answer);
@@ -192,12 +162,11 @@ mod tests {
                 }
                 assert!(parsed.plan.is_some_and(|plan| plan.items.len() == question.truth.len()));
 
-                let masks = mask_bytes(question);
-                let asked = library_question(question, &masks).unwrap();
-                assert_eq!(asked.prompts.len(), question.prompts.len());
-                assert_eq!(asked.command.units.len(), question.units.len());
-                for (mask, prompt) in masks.iter().zip(&question.prompts) {
-                    let is_mask = matches!(prompt, crate::question::Prompt::Mask(_));
+                let asked = library::question(turn, &case.masks).unwrap();
+                assert_eq!(asked.prompts.len(), turn.prompts.len());
+                assert_eq!(asked.command.units.len(), turn.units.len());
+                for (mask, prompt) in case.masks.iter().zip(&turn.prompts) {
+                    let is_mask = prompt.kind == PromptKind::Mask;
                     assert_eq!(mask.len(), if is_mask { picture.width * picture.height } else { 0 });
                 }
             }

@@ -6,6 +6,8 @@
 
 mod arguments;
 mod ask;
+#[path = "../common/world.rs"]
+mod library;
 mod metrics;
 mod prior;
 mod progress;
@@ -68,8 +70,8 @@ fn fit(arguments: &Arguments) -> Result<Prior, String> {
     let mut fit = Fit::default();
     let mut progress = Progress::new("prior ", arguments.prior_scenes);
     let render = |seed| Ok(world::scene(seed));
-    in_order(PRIOR_SEED, arguments.prior_scenes, arguments.threads, render, |(picture, questions)| {
-        fit.add(&picture, &questions);
+    in_order(PRIOR_SEED, arguments.prior_scenes, arguments.threads, render, |(picture, cases)| {
+        fit.add(&picture, cases.iter().map(|case| &case.question));
         progress.step();
         Ok(())
     })
@@ -132,15 +134,16 @@ fn evaluate(arguments: &Arguments, asked: &Asked, prior: &Prior) -> Result<(Repo
 /// When there is no memory for a session.
 fn one_scene(arguments: &Arguments, asked: &Asked, prior: &Prior, seed: u64) -> Result<SceneResult, String> {
     let mut session = asked.session()?;
-    let (picture, questions) = world::scene(seed);
-    let mut result = SceneResult { questions: questions.len(), ..SceneResult::default() };
+    let (picture, cases) = world::scene(seed);
+    let mut result = SceneResult { questions: cases.len(), ..SceneResult::default() };
     let image = asked.encode(&session, &picture);
     if let Err(message) = &image {
         result.errors.push(message.clone());
     }
-    for question in &questions {
+    for case in &cases {
+        let question = &case.question;
         let answers = match &image {
-            Ok(image) => asked.ask(&mut session, image, question, arguments.teacher_forced),
+            Ok(image) => asked.ask(&mut session, image, case, arguments.teacher_forced),
             Err(message) => Err(message.clone()),
         };
         let (free, forced) = match answers {

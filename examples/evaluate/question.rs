@@ -49,30 +49,12 @@ impl Picture {
     }
 }
 
-/// A visual prompt, in pixels of the picture.
-pub enum Prompt {
-    /// `[x0, y0, x1, y1]`.
-    Box([f32; 4]),
-    /// `[x, y]`.
-    Point([f32; 2]),
-    /// The points of a line.
-    Scribble(Vec<[f32; 2]>),
-    /// A mask of the whole picture.
-    Mask(Vec<bool>),
-}
-
-/// One question about a picture, with its true answer.
+/// What is measured of one question about a picture: its task and its true answer.
 pub struct Question {
     /// Task name, such as `grounding_detection`.
     pub task: String,
-    /// The words, with one `[VPT]` per prompt.
-    pub text: String,
-    /// The visual prompts in the order of their placeholders.
-    pub prompts: Vec<Prompt>,
-    /// Units that the task command asks for; none for a task of words only.
-    pub units: Vec<String>,
-    /// Answer elements of the task command.
-    pub elements: Vec<String>,
+    /// Whether it is answered in words only.
+    pub in_words: bool,
     /// The true triplets; none for words only, and none when the thing asked for is absent.
     pub truth: Vec<Truth>,
     /// The true sentence, with the markup of its triplets.
@@ -82,7 +64,7 @@ pub struct Question {
 impl Question {
     /// Whether it asks for a thing that is not in the picture.
     pub fn is_absent(&self) -> bool {
-        !self.units.is_empty() && self.truth.is_empty()
+        !self.in_words && self.truth.is_empty()
     }
 }
 

@@ -159,7 +159,7 @@ impl Totals {
     }
 
     fn add_words(&mut self, question: &Question, answer: &Answer) {
-        if question.units.is_empty() {
+        if question.in_words {
             self.text.add_share(usize::from(question.answer.trim() == answer.text.trim()), 1);
         } else if question.is_absent() {
             self.absent.add_share(usize::from(!answer.triplets.is_empty()), 1);

@@ -23,13 +23,10 @@ fn picture() -> Picture {
     }
 }
 
-fn question(truth: &[(&str, &str, &[u8])], units: &[&str]) -> Question {
+fn question(truth: &[(&str, &str, &[u8])]) -> Question {
     Question {
         task: "task".into(),
-        text: "?".into(),
-        prompts: vec![],
-        units: units.iter().map(|u| (*u).into()).collect(),
-        elements: vec![],
+        in_words: false,
         truth: truth
             .iter()
             .map(|(phrase, unit, ids)| Truth {
@@ -55,7 +52,7 @@ fn answer(triplets: Vec<(&str, &str, f32, Vec<Target>)>) -> Answer {
 
 #[test]
 fn boxes_with_the_wrong_name_count_unless_the_name_is_required() {
-    let asked = question(&[("ball", "box", &[1, 2])], &["box"]);
+    let asked = question(&[("ball", "box", &[1, 2])]);
     let reply = answer(vec![
         ("ball", "box", 0.9, vec![Target::Box([0.0, 0.0, 1.0, 2.0])]),
         ("cube", "box", 0.8, vec![Target::Box([3.0, 0.0, 4.0, 2.0])]),
@@ -71,16 +68,16 @@ fn boxes_with_the_wrong_name_count_unless_the_name_is_required() {
 fn a_box_of_another_question_is_no_target() {
     let mut tally = Tally::default();
     let right_box = Target::Box([0.0, 0.0, 1.0, 2.0]);
-    tally.add(&picture(), &question(&[("ball", "box", &[1])], &["box"]), &answer(vec![]));
+    tally.add(&picture(), &question(&[("ball", "box", &[1])]), &answer(vec![]));
     let elsewhere = answer(vec![("ball", "box", 0.9, vec![right_box])]);
-    tally.add(&picture(), &question(&[("cube", "box", &[2])], &["box"]), &elsewhere);
+    tally.add(&picture(), &question(&[("cube", "box", &[2])]), &elsewhere);
     assert_eq!(tally.all.box_ap50(), Some(0.0));
     assert_eq!(tally.targets[&3].box_found.count(), 2);
 }
 
 #[test]
 fn masks_are_matched_inside_their_phrase_and_a_miss_counts_nothing() {
-    let asked = question(&[("ball", "mask", &[1, 2]), ("doll", "mask", &[3])], &["mask"]);
+    let asked = question(&[("ball", "mask", &[1, 2]), ("doll", "mask", &[3])]);
     let (one, two) = (picture().mask(1), picture().mask(2));
     // The balls in the other order, and the doll's mask under a wrong phrase.
     let reply = answer(vec![
@@ -93,7 +90,7 @@ fn masks_are_matched_inside_their_phrase_and_a_miss_counts_nothing() {
 
 #[test]
 fn a_missing_mannequin_loses_all_its_visible_joints() {
-    let asked = question(&[("mannequin", "keypoint", &[3])], &["keypoint"]);
+    let asked = question(&[("mannequin", "keypoint", &[3])]);
     let missing = Totals::of(&picture(), &asked, &answer(vec![]));
     assert_eq!((missing.joints.value(), missing.joints.count()), (Some(0.0), 2));
     let half =
@@ -103,7 +100,7 @@ fn a_missing_mannequin_loses_all_its_visible_joints() {
 
 #[test]
 fn depth_over_objects_and_over_everything() {
-    let asked = question(&[("depth", "depth", &[0])], &["depth"]);
+    let asked = question(&[("depth", "depth", &[0])]);
     let map = vec![1.0, 1.0, 9.0, 2.0, 1.0, 4.0, 9.0, 2.0];
     let totals =
         Totals::of(&picture(), &asked, &answer(vec![("depth", "depth", 0.9, vec![Target::Depth(map)])]));
@@ -115,7 +112,7 @@ fn depth_over_objects_and_over_everything() {
 
 #[test]
 fn absent_things_have_their_own_measure() {
-    let asked = question(&[], &["box"]);
+    let asked = question(&[]);
     let none = Totals::of(&picture(), &asked, &answer(vec![]));
     assert_eq!((none.absent.value(), none.triplets.count()), (Some(0.0), 0));
     let wrong = answer(vec![("cat", "box", 0.4, vec![Target::Box([0.0, 0.0, 1.0, 1.0])])]);
@@ -125,7 +122,7 @@ fn absent_things_have_their_own_measure() {
 
 #[test]
 fn sentences_are_compared_without_the_blanks_around_them() {
-    let asked = question(&[], &[]);
+    let asked = Question { in_words: true, ..question(&[]) };
     let mut reply = answer(vec![]);
     reply.text = " yes\n".into();
     assert_eq!(Totals::of(&picture(), &asked, &reply).text.value(), Some(1.0));
@@ -135,7 +132,7 @@ fn sentences_are_compared_without_the_blanks_around_them() {
 
 #[test]
 fn a_target_that_was_not_decoded_still_counts_as_claimed() {
-    let asked = question(&[("ball", "box", &[1])], &["box"]);
+    let asked = question(&[("ball", "box", &[1])]);
     let reply = answer(vec![("ball", "box", 0.9, vec![Target::Missing])]);
     let totals = Totals::of(&picture(), &asked, &reply);
     assert_eq!((totals.triplets.value(), totals.box_ap50()), (Some(1.0), Some(0.0)));

@@ -1,15 +1,26 @@
 //! Scenes of the tabletop world as pictures and questions.
 
-use tabletop::{FULL, PromptKind, Rendered, Scene, Turn};
+use tabletop::{FULL, Rendered, Scene, Turn};
 
-use crate::question::{Object, Picture, Prompt, Question, Truth};
+use crate::library;
+use crate::question::{Object, Picture, Question, Truth};
+
+/// A question of the world: what is asked, the masks of its visual prompts, and what is measured.
+pub struct Case {
+    /// The question as the world states it.
+    pub turn: Turn,
+    /// Per visual prompt one byte a pixel; empty for prompts that are not masks.
+    pub masks: Vec<Vec<u8>>,
+    /// Its task and its true answer.
+    pub question: Question,
+}
 
 /// Renders a seed's scene at full size with one question of every task that the scene allows.
-pub fn scene(seed: u64) -> (Picture, Vec<Question>) {
+pub fn scene(seed: u64) -> (Picture, Vec<Case>) {
     let rendered = tabletop::render(&Scene::from_seed(seed), FULL);
-    let questions =
-        tabletop::one_per_task(&rendered, seed).iter().map(|turn| question(&rendered, turn)).collect();
-    (picture(rendered), questions)
+    let case = |turn: Turn| Case { masks: library::masks(&rendered, &turn), question: question(&turn), turn };
+    let cases = tabletop::one_per_task(&rendered, seed).into_iter().map(case).collect();
+    (picture(rendered), cases)
 }
 
 fn picture(rendered: Rendered) -> Picture {
@@ -34,35 +45,18 @@ fn picture(rendered: Rendered) -> Picture {
     }
 }
 
-fn question(rendered: &Rendered, turn: &Turn) -> Question {
+/// What is true of a turn.
+fn question(turn: &Turn) -> Question {
+    let truth = turn.plan.iter().zip(&turn.targets).map(|(item, instances)| Truth {
+        phrase: item.name.clone(),
+        unit: item.unit.name().into(),
+        instances: instances.clone(),
+    });
     Question {
         task: turn.task.name().into(),
-        text: turn.question.clone(),
-        prompts: turn.prompts.iter().map(|prompt| visual_prompt(rendered, prompt)).collect(),
-        units: turn.units.iter().map(|unit| unit.name().into()).collect(),
-        elements: turn.elements.clone(),
-        truth: turn
-            .plan
-            .iter()
-            .zip(&turn.targets)
-            .map(|(item, instances)| Truth {
-                phrase: item.name.clone(),
-                unit: item.unit.name().into(),
-                instances: instances.clone(),
-            })
-            .collect(),
+        in_words: turn.units.is_empty(),
+        truth: truth.collect(),
         answer: turn.answer.clone(),
-    }
-}
-
-/// The prompt in the form that a caller would give; its kind's field is always there.
-fn visual_prompt(rendered: &Rendered, prompt: &tabletop::Prompt) -> Prompt {
-    let mask = || Prompt::Mask(rendered.instance.iter().map(|&id| id == prompt.instance).collect());
-    match prompt.kind {
-        PromptKind::Box => prompt.bounds.map_or_else(mask, Prompt::Box),
-        PromptKind::Point => prompt.point.map_or_else(mask, Prompt::Point),
-        PromptKind::Scribble => prompt.scribble.clone().map_or_else(mask, Prompt::Scribble),
-        PromptKind::Mask => mask(),
     }
 }
 
@@ -70,7 +64,7 @@ fn visual_prompt(rendered: &Rendered, prompt: &tabletop::Prompt) -> Prompt {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::scene;
+    use super::{Case, scene};
     use crate::question::{Answer, Claimed, Guess, Target};
     use crate::tally::Tally;
 
@@ -100,15 +94,11 @@ mod tests {
         let (mut right, mut silent) = (Tally::default(), Tally::default());
         let mut tasks = BTreeSet::new();
         for seed in 900_000..900_012 {
-            let (picture, questions) = scene(seed);
+            let (picture, cases) = scene(seed);
             assert!(picture.targets() > 0, "seed {seed}");
-            for question in &questions {
-                assert_eq!(
-                    question.text.matches("[VPT]").count(),
-                    question.prompts.len(),
-                    "{}",
-                    question.text
-                );
+            for Case { turn, question, .. } in &cases {
+                let places = turn.question.matches("[VPT]").count();
+                assert_eq!(places, turn.prompts.len(), "{}", turn.question);
                 tasks.insert(question.task.clone());
                 right.add(&picture, question, &perfect(&picture, question));
                 silent.add(&picture, question, &Answer::default());

@@ -33,7 +33,7 @@ pub struct Fit {
 
 impl Fit {
     /// Takes in one scene with its questions.
-    pub fn add(&mut self, picture: &Picture, questions: &[Question]) {
+    pub fn add<'a>(&mut self, picture: &Picture, questions: impl IntoIterator<Item = &'a Question>) {
         let size = [picture.width as f64, picture.height as f64];
         self.plane.add(picture.width, picture.height, &picture.depth);
         for question in questions {
@@ -69,7 +69,7 @@ impl Fit {
 
     fn add_words(&mut self, question: &Question) {
         let task = question.task.clone();
-        if question.units.is_empty() {
+        if question.in_words {
             self.sentences.entry(task).or_default().add(question.answer.trim().to_owned());
         } else if !question.is_absent() {
             let mut claims: Vec<Claim> = question
@@ -140,7 +140,7 @@ impl Prior {
     /// The most frequent words of the task, without shapes.
     pub fn blind(&self, question: &Question) -> Answer {
         let mut answer = Answer::default();
-        if question.units.is_empty() {
+        if question.in_words {
             answer.text = self.sentences.get(&question.task).cloned().unwrap_or_default();
         }
         for (phrase, unit, count) in self.claims.get(&question.task).into_iter().flatten() {
@@ -187,10 +187,7 @@ mod tests {
     fn question(phrase: &str, unit: &str) -> Question {
         Question {
             task: "task".into(),
-            text: "?".into(),
-            prompts: vec![],
-            units: vec![unit.into()],
-            elements: vec![],
+            in_words: false,
             truth: vec![Truth { phrase: phrase.into(), unit: unit.into(), instances: vec![1] }],
             answer: String::new(),
         }
