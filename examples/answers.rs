@@ -11,8 +11,9 @@ mod common;
 use std::error::Error;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
-use common::arguments::Arguments;
+use common::arguments::{Arguments, exit_code};
 use common::world;
 use tabletop::{FULL, Scene};
 use triplet::image::ImageView;
@@ -22,7 +23,11 @@ use triplet::trp::GuideMode;
 
 const USAGE: &str = "answers [--model DIR] [--first-seed N] [--questions N]";
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    exit_code(run())
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::read(&["model", "first-seed", "questions"], &[], USAGE)?;
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/tabletop/model");
     let model = Model::open(arguments.text("model").map_or(shipped, PathBuf::from))?;

@@ -13,9 +13,10 @@ mod common;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Instant;
 
-use common::arguments::Arguments;
+use common::arguments::{Arguments, exit_code};
 use common::overlay::Overlay;
 use common::picture::Picture;
 use tabletop::asker::Asker;
@@ -41,7 +42,11 @@ const USAGE: &str = "describe [--model DIR] [--image FILE.png | --seed N] [--tas
 /// The scene that is shown unless the caller asks for another one; not among those that the model was trained on.
 const SEED: u64 = 1_000_029;
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    exit_code(run())
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let names = ["model", "image", "seed", "task", "question", "out", "threads"];
     let arguments = Arguments::read(&names, &[], USAGE)?;
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/tabletop/model");

@@ -5,9 +5,15 @@
 //! `--config` is a file, or JSON itself, with the fields that `VitConfig::from_fields` reads; `--isa` asks for an
 //! instruction set. The last line is `result name=... threads=... isa=... min_ms=... median_ms=...`.
 
+#[allow(dead_code)]
+#[path = "common/arguments.rs"]
+mod arguments;
+
+use std::error::Error;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use arguments::{Arguments, exit_code};
 use triplet::backend::Backend;
 use triplet::config::Fields;
 use triplet::cpu::{Cpu, Isa};
@@ -15,65 +21,39 @@ use triplet::reference::uniform;
 use triplet::vision::{Vit, VitConfig};
 use triplet::weights::{Access, Loader, Weights};
 
-const USAGE: &str =
-    "usage: time vit --weights FILE --config FILE_OR_JSON [--threads N] [--runs N] [--isa NAME]";
+const USAGE: &str = "time vit --weights FILE --config FILE_OR_JSON [--threads N] [--runs N] [--isa NAME]";
 
-struct Arguments {
-    weights: String,
-    config: String,
-    threads: Option<usize>,
-    runs: usize,
-    isa: Option<Isa>,
+fn main() -> ExitCode {
+    exit_code(run())
 }
 
-fn arguments() -> Result<Arguments, String> {
-    let mut words = std::env::args().skip(1);
-    if words.next().as_deref() != Some("vit") {
-        return Err(USAGE.into());
+fn run() -> Result<(), Box<dyn Error>> {
+    let mut words = std::env::args().skip(1).peekable();
+    let work = words.next_if(|word| !word.starts_with('-'));
+    let names = ["weights", "config", "threads", "runs", "isa"];
+    let arguments = Arguments::read_words(words, &names, &[], USAGE)?;
+    if work.as_deref() != Some("vit") {
+        return Err(format!("what is to be timed?\n{USAGE}").into());
     }
-    let (mut weights, mut config, mut threads, mut runs, mut isa) = (None, None, None, 8, None);
-    while let Some(name) = words.next() {
-        let value = words.next().ok_or_else(|| format!("{name} needs a value; {USAGE}"))?;
-        let number = || value.parse::<usize>().map_err(|_| format!("{name}: {value:?} is no number"));
-        match name.as_str() {
-            "--weights" => weights = Some(value),
-            "--config" => config = Some(value),
-            "--threads" => threads = Some(number()?),
-            "--runs" => runs = number()?.max(1),
-            "--isa" => isa = Some(Isa::from_name(&value).ok_or_else(|| format!("unknown isa {value:?}"))?),
-            _ => return Err(format!("unknown option {name}; {USAGE}")),
-        }
-    }
-    let missing = |name: &str| format!("{name} is missing; {USAGE}");
-    Ok(Arguments {
-        weights: weights.ok_or_else(|| missing("--weights"))?,
-        config: config.ok_or_else(|| missing("--config"))?,
-        threads,
-        runs,
-        isa,
-    })
-}
-
-fn run() -> Result<(), Box<dyn std::error::Error>> {
-    let arguments = arguments()?;
-    let text = match arguments.config.trim_start().starts_with('{') {
-        true => arguments.config.clone().into_bytes(),
-        false => {
-            std::fs::read(&arguments.config).map_err(|error| format!("{}: {error}", arguments.config))?
-        }
+    let given = arguments.required("config")?;
+    let text = match given.trim_start().starts_with('{') {
+        true => given.as_bytes().to_vec(),
+        false => std::fs::read(given).map_err(|error| format!("{given}: {error}"))?,
     };
-    let config = VitConfig::from_fields(&Fields::parse(&arguments.config, &text)?)?;
-    let mut cpu = arguments.threads.map_or_else(Cpu::new, Cpu::with_threads);
-    if let Some(isa) = arguments.isa {
+    let runs = arguments.number::<usize>("runs")?.unwrap_or(8).max(1);
+    let config = VitConfig::from_fields(&Fields::parse(given, &text)?)?;
+    let mut cpu = arguments.number("threads")?.map_or_else(Cpu::new, Cpu::with_threads);
+    if let Some(name) = arguments.text("isa") {
+        let isa = Isa::from_name(name).ok_or_else(|| format!("--isa {name} is no instruction set"))?;
         cpu = cpu.with_isa(isa)?;
     }
-    let weights = Weights::open_file(&arguments.weights, Access::Map)?;
+    let weights = Weights::open_file(arguments.required("weights")?, Access::Map)?;
     let vit = Vit::load(&Loader::new(&weights, &cpu, ""), &config)?;
     let pixels = config.image_size * config.image_size;
     let pixels = cpu.upload(pixels, 3, &uniform(pixels * 3, 1))?;
 
-    let mut milliseconds = Vec::with_capacity(arguments.runs);
-    for index in 0..arguments.runs + 2 {
+    let mut milliseconds = Vec::with_capacity(runs);
+    for index in 0..runs + 2 {
         let start = Instant::now();
         let output = vit.forward(&cpu, pixels.view())?;
         let elapsed = start.elapsed().as_secs_f64() * 1e3;
@@ -90,14 +70,4 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     let (least, median) = (milliseconds[0], milliseconds[milliseconds.len() / 2]);
     println!("result name={name} threads={threads} isa={isa} min_ms={least:.1} median_ms={median:.1}");
     Ok(())
-}
-
-fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
 }

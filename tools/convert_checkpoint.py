@@ -254,6 +254,7 @@ def write(output, places, dtype, limit):
             done += 1
             progress(done, len(places), name)
         save_file(tensors, output / file, metadata={"format": "pt"})
+        (output / file).chmod(0o644)  # the library writes files that only their owner may read
         weight_map |= dict.fromkeys(names, file)
     if len(shards) > 1:
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}

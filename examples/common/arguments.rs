@@ -1,7 +1,19 @@
-//! Arguments of the form `--name value`.
+//! Arguments of the form `--name value`, and how a program ends.
 
 use std::error::Error;
+use std::process::ExitCode;
 use std::str::FromStr;
+
+/// Ends a program: an error goes to standard error as it reads.
+pub fn exit_code(result: Result<(), Box<dyn Error>>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
 
 /// The arguments of the program, checked against the names that it knows.
 pub struct Arguments {
@@ -9,13 +21,26 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// Reads `--name value` pairs; names in `flags` stand alone. `--help` and unknown names give `usage` as the error.
+    /// Reads the program's `--name value` pairs; names in `flags` stand alone. `--help` prints `usage` and ends the
+    /// program; an unknown name is an error with `usage` in it.
     pub fn read(names: &[&str], flags: &[&str], usage: &str) -> Result<Arguments, Box<dyn Error>> {
+        Arguments::read_words(std::env::args().skip(1), names, flags, usage)
+    }
+
+    /// As [`Arguments::read`] for other words than the program's own.
+    pub fn read_words(
+        mut words: impl Iterator<Item = String>,
+        names: &[&str],
+        flags: &[&str],
+        usage: &str,
+    ) -> Result<Arguments, Box<dyn Error>> {
         let mut given = Vec::new();
-        let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
             let name = word.strip_prefix("--").unwrap_or("");
-            if flags.contains(&name) {
+            if word == "--help" || word == "-h" {
+                println!("{usage}");
+                std::process::exit(0);
+            } else if flags.contains(&name) {
                 given.push((name.to_owned(), String::new()));
             } else if names.contains(&name) {
                 let value = words.next().ok_or_else(|| format!("{word} needs a value\n{usage}"))?;

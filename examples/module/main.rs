@@ -18,9 +18,10 @@ mod tensors;
 
 use std::error::Error;
 use std::path::Path;
+use std::process::ExitCode;
 use std::time::Instant;
 
-use arguments::Arguments;
+use arguments::{Arguments, exit_code};
 use modules::{MODULES, Setting};
 use tensors::Inputs;
 use triplet::Cpu;
@@ -34,7 +35,11 @@ module --model DIR --module NAME --inputs FILE --outputs FILE [--time N] [--thre
   --time N     run N times more and print the minimum and the median in milliseconds
   --threads N  threads to compute on; default: all cores";
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    exit_code(run())
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let names = ["model", "module", "inputs", "outputs", "time", "threads"];
     let arguments = Arguments::read(&names, &["list"], USAGE)?;
     let dir = ModelDir::open(arguments.required("model")?)?;
