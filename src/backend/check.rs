@@ -9,18 +9,22 @@ use alloc::string::String;
 use super::{Attention, Backend, Conv, Epilogue, Grid, Matrix, View, Weight};
 use crate::error::{Error, Result};
 
-fn ensure(holds: bool, operand: &'static str, reason: impl FnOnce() -> String) -> Result<()> {
+pub(super) fn ensure(holds: bool, operand: &'static str, reason: impl FnOnce() -> String) -> Result<()> {
     if holds { Ok(()) } else { Err(Error::Shape { operand, reason: reason() }) }
 }
 
-fn same<B: Backend>(operand: &'static str, x: View<B>, rows: usize, cols: usize) -> Result<()> {
+pub(super) fn same<B: Backend>(operand: &'static str, x: View<B>, rows: usize, cols: usize) -> Result<()> {
     ensure(x.rows() == rows && x.cols() == cols, operand, || {
         format!("{}x{} where {rows}x{cols} is needed", x.rows(), x.cols())
     })
 }
 
 /// A weight used as a vector of `len` elements, whatever its dimensions.
-fn vector<B: Backend>(operand: &'static str, weight: Option<&Weight<B>>, len: usize) -> Result<()> {
+pub(super) fn vector<B: Backend>(
+    operand: &'static str,
+    weight: Option<&Weight<B>>,
+    len: usize,
+) -> Result<()> {
     weight.map_or(Ok(()), |weight| {
         ensure(
             weight.shape().iter().try_fold(1usize, |n, &dim| n.checked_mul(dim)) == Some(len),

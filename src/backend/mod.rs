@@ -15,10 +15,16 @@
 
 pub mod check;
 mod matrix;
+#[cfg(feature = "finetune")]
+mod train;
+#[cfg(feature = "finetune")]
+pub mod train_check;
 
 use alloc::vec::Vec;
 
 pub use matrix::{Matrix, View, Weight};
+#[cfg(feature = "finetune")]
+pub use train::{AdamwStep, AttentionGradients, LinearGradients, LinearParameters, NormGradients, Train};
 
 use crate::error::Result;
 use crate::weights::Tensor;

@@ -31,7 +31,7 @@ impl Cpu {
     }
 
     /// A new matrix whose elements `fill` writes.
-    fn matrix(
+    pub(super) fn matrix(
         &self,
         rows: usize,
         cols: usize,
@@ -43,7 +43,7 @@ impl Cpu {
     }
 
     /// The elements of an optional vector.
-    fn vector(&self, weight: Option<&Weight<Cpu>>) -> Result<Option<Vec<f32>>> {
+    pub(super) fn vector(&self, weight: Option<&Weight<Cpu>>) -> Result<Option<Vec<f32>>> {
         weight.map(|weight| Ok(Elements::new(weight)?.to_vec(self.isa))).transpose()
     }
 }

@@ -17,6 +17,8 @@ pub(super) struct Finish<'a> {
     activation: Activation,
     scale: Option<Vec<f32>>,
     residual: Option<Mat<'a>>,
+    /// Whether the product is added to what the output holds.
+    pub(super) adds: bool,
 }
 
 /// `a + b`
@@ -44,7 +46,11 @@ impl Zip for Product {
 impl<'a> Finish<'a> {
     /// Nothing.
     pub(super) const NONE: Finish<'static> =
-        Finish { bias: None, activation: Activation::Identity, scale: None, residual: None };
+        Finish { bias: None, activation: Activation::Identity, scale: None, residual: None, adds: false };
+
+    /// The product is added to the output.
+    #[cfg(feature = "finetune")]
+    pub(super) const ADD: Finish<'static> = Finish { adds: true, ..Finish::NONE };
 
     /// Takes operands whose shapes were checked.
     pub(super) fn new(
@@ -60,6 +66,7 @@ impl<'a> Finish<'a> {
             activation: epilogue.activation,
             scale: read(epilogue.scale)?,
             residual: epilogue.residual.map(Mat::new).transpose()?,
+            adds: false,
         })
     }
 

@@ -19,7 +19,7 @@ fn polynomial<L: Lanes, const N: usize>(lanes: L, x: L::V, coefficients: [f32; N
 }
 
 #[inline(always)]
-fn abs<L: Lanes>(lanes: L, x: L::V) -> L::V {
+pub(super) fn abs<L: Lanes>(lanes: L, x: L::V) -> L::V {
     lanes.max(lanes.sub(lanes.splat(0.0), x), x)
 }
 
@@ -64,7 +64,7 @@ pub(super) fn tanh<L: Lanes>(lanes: L, x: L::V) -> L::V {
 
 /// `1 / (1 + e^-x)`
 #[inline(always)]
-fn sigmoid<L: Lanes>(lanes: L, x: L::V) -> L::V {
+pub(super) fn sigmoid<L: Lanes>(lanes: L, x: L::V) -> L::V {
     let one = lanes.splat(1.0);
     lanes.div(one, lanes.add(one, exp(lanes, lanes.sub(lanes.splat(0.0), x))))
 }
@@ -72,7 +72,7 @@ fn sigmoid<L: Lanes>(lanes: L, x: L::V) -> L::V {
 /// `erfc(z) / 2` for `z >= 0`: `e^(-z^2)` times a polynomial in `t = 1 / (1 + 0.4 z)` (the form of Abramowitz and Stegun
 /// 7.1.26), relative error 7.8e-9 and the rounding of `z^2`.
 #[inline(always)]
-fn half_erfc<L: Lanes>(lanes: L, z: L::V) -> L::V {
+pub(super) fn half_erfc<L: Lanes>(lanes: L, z: L::V) -> L::V {
     const SCALED: [f32; 10] = [
         0.225_706_9,
         0.224_952_03,

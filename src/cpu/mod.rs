@@ -44,6 +44,8 @@ mod rms_norm;
 mod rope;
 mod softmax;
 mod threads;
+#[cfg(feature = "finetune")]
+mod train;
 
 use alloc::format;
 

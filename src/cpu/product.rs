@@ -10,9 +10,9 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::Cpu;
-use super::finish::Finish;
+use super::finish::{Finish, Sum};
 use super::isa::Op;
-use super::lanes::{Accumulate, K_BLOCK, Lanes, MAX_PANEL};
+use super::lanes::{Accumulate, K_BLOCK, Lanes, MAX_PANEL, zip_in_place};
 use super::mat::{Elements, Mat};
 use crate::error::Result;
 
@@ -58,6 +58,9 @@ pub(super) enum Right<'a> {
     Rows(Mat<'a>),
     /// `[k, n]`
     Columns(Mat<'a>),
+    /// A stored `[k, n]`.
+    #[cfg(feature = "finetune")]
+    WeightColumns(Elements<'a>, usize),
 }
 
 impl Right<'_> {
@@ -91,6 +94,14 @@ impl Right<'_> {
                 for (i, cells) in panel[..k * L::PANEL].chunks_exact_mut(L::PANEL).enumerate() {
                     let (head, tail) = cells.split_at_mut(cols);
                     head.copy_from_slice(&matrix.row(first + i)[col..col + cols]);
+                    tail.fill(0.0);
+                }
+            }
+            #[cfg(feature = "finetune")]
+            Right::WeightColumns(elements, n) => {
+                for (i, cells) in panel[..k * L::PANEL].chunks_exact_mut(L::PANEL).enumerate() {
+                    let (head, tail) = cells.split_at_mut(cols);
+                    lanes.convert(elements.dtype, elements.from((first + i) * n + col), head);
                     tail.fill(0.0);
                 }
             }
@@ -228,7 +239,12 @@ impl Op for Run<'_, '_> {
         for (row, out) in strip.out.iter_mut().enumerate() {
             for (panel, cells) in out.chunks_mut(L::PANEL).enumerate() {
                 let sums = &scratch.sums[(panel * rows + row) * L::PANEL..];
-                cells.copy_from_slice(&sums[..cells.len()]);
+                let sums = &sums[..cells.len()];
+                if finish.adds {
+                    zip_in_place(lanes, cells, sums, Sum);
+                } else {
+                    cells.copy_from_slice(sums);
+                }
             }
             finish.apply(lanes, slab_first + strip.first + row, strip.col, out);
         }

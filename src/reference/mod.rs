@@ -20,6 +20,8 @@ mod matmul;
 mod resize;
 mod rms_norm;
 mod rope;
+#[cfg(feature = "finetune")]
+mod train;
 
 pub use activate::{TOLERANCE as ACTIVATE, activate, activation, gated};
 pub use add::{TOLERANCE as ADD, add};
@@ -36,3 +38,5 @@ pub use matmul::{TOLERANCE as MATMUL, matmul};
 pub use resize::{TOLERANCE as RESIZE, resize};
 pub use rms_norm::{TOLERANCE as RMS_NORM, rms_norm};
 pub use rope::{TOLERANCE as ROPE, rope};
+#[cfg(feature = "finetune")]
+pub use train::*;

@@ -15,3 +15,5 @@ mod norms;
 mod resize;
 mod rope;
 mod rows;
+#[cfg(feature = "finetune")]
+mod train;

@@ -1,0 +1,348 @@
+//! Softmax attention backwards: probabilities are made again from queries and keys, run by run of queries.
+//!
+//! One piece of work is a key-value head with all its query heads and keys. Its queries are cut into equal runs of at most
+//! [`K_BLOCK`], so that the products that sum over queries take one block of a run each and add the runs in order:
+//! `S = q k^T`, `O = gradient v^T`, then by rows `P = softmax(S)` and `T = P (O - sum P O) slope`, then `q' = T k`,
+//! `k' += T^T q`, `v' += P^T gradient`.
+#![forbid(unsafe_code)]
+
+use alloc::vec::Vec;
+
+use super::super::Cpu;
+use super::super::attention::visible;
+use super::super::finish::Product;
+use super::super::isa::Op;
+use super::super::lanes::{Accumulate, K_BLOCK, Lanes, MAX_PANEL, Map, map_in_place, zip_in_place};
+use super::super::layer_norm::{Minus, Times};
+use super::super::mat::Mat;
+use super::super::maths::tanh;
+use super::super::softmax::{Logits, softmax_row};
+use super::sums::dot;
+use crate::backend::Attention;
+
+/// Derivatives by `q`, `k` and `v` (in this order, with the gradient, in `operands`) into `out`.
+pub(super) fn attention_backward(cpu: &Cpu, operands: [Mat; 4], attention: &Attention, out: [&mut [f32]; 3]) {
+    let [q, k, v, gradient] = operands;
+    let Attention { heads, kv_heads, .. } = *attention;
+    let (d, e, group) = (q.cols / heads, v.cols / kv_heads, heads / kv_heads);
+    if q.rows == 0 || k.rows == 0 || e == 0 {
+        return out.into_iter().for_each(|out| out.fill(0.0));
+    }
+    let [dq, dk, dv] = out;
+    let mut items: Vec<Piece> =
+        (0..kv_heads).map(|head| Piece { head, dq: Vec::new(), dk: Vec::new(), dv: Vec::new() }).collect();
+    for row in dq.chunks_mut((heads * d).max(1)) {
+        row.chunks_mut((group * d).max(1)).zip(&mut items).for_each(|(cells, piece)| piece.dq.push(cells));
+    }
+    for row in dk.chunks_mut((kv_heads * d).max(1)) {
+        row.chunks_mut(d.max(1)).zip(&mut items).for_each(|(cells, piece)| piece.dk.push(cells));
+    }
+    for row in dv.chunks_mut(kv_heads * e) {
+        row.chunks_mut(e).zip(&mut items).for_each(|(cells, piece)| piece.dv.push(cells));
+    }
+    let cost = q.rows.saturating_mul(k.rows).saturating_mul(heads).saturating_mul(3 * d + 2 * e);
+    let shape = Shape { q, k, v, gradient, d, e, group, attention };
+    cpu.threads.each(cost, items, Vec::new, |memory, piece| {
+        cpu.isa.run(Run { shape: &shape, piece, memory });
+    });
+}
+
+/// Operands, head widths of keys (`d`) and values (`e`), and query heads to a key-value head.
+struct Shape<'a> {
+    q: Mat<'a>,
+    k: Mat<'a>,
+    v: Mat<'a>,
+    gradient: Mat<'a>,
+    d: usize,
+    e: usize,
+    group: usize,
+    attention: &'a Attention,
+}
+
+/// Key-value head `head` and its columns of every output row (those of all its query heads together in `dq`).
+struct Piece<'a> {
+    head: usize,
+    dq: Vec<&'a mut [f32]>,
+    dk: Vec<&'a mut [f32]>,
+    dv: Vec<&'a mut [f32]>,
+}
+
+struct Run<'a, 'b> {
+    shape: &'b Shape<'b>,
+    piece: Piece<'a>,
+    memory: &'b mut Vec<f32>,
+}
+
+impl Op for Run<'_, '_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) {
+        let Run { shape, mut piece, memory } = self;
+        let Shape { q, k, v, gradient, d, e, group, attention } = *shape;
+        let logits = Logits { scale: attention.scale, soft_cap: attention.soft_cap };
+        let keys = k.rows;
+        let runs = q.rows.div_ceil(K_BLOCK);
+        let per_run = q.rows.div_ceil(runs);
+
+        let panels = |cols: usize| cols.div_ceil(L::PANEL);
+        let key_blocks = keys.div_ceil(K_BLOCK);
+        let blocks = |k: usize| k.div_ceil(K_BLOCK).max(1);
+        let square = key_blocks * per_run * K_BLOCK;
+        let mut memory = Memory::new(
+            memory,
+            [
+                panels(keys) * d * L::PANEL,
+                panels(keys) * e * L::PANEL,
+                panels(d) * keys * L::PANEL,
+                panels(d) * keys * L::PANEL,
+                panels(e) * keys * L::PANEL,
+                blocks(d) * per_run * K_BLOCK,
+                blocks(e) * per_run * K_BLOCK,
+                panels(d) * per_run * L::PANEL,
+                panels(e) * per_run * L::PANEL,
+                square,
+                square,
+                if attention.soft_cap.is_some() { square } else { 0 },
+                keys * K_BLOCK,
+                per_run * MAX_PANEL,
+            ],
+        );
+        // Right operands: keys and values by rows, keys by columns; sums of `k'` and `v'` as panels `[panel][key][PANEL]`.
+        let (by_key, by_value, key_cols) = (memory.take(), memory.take(), memory.take());
+        let (dk_sums, dv_sums) = (memory.take(), memory.take());
+        // A run's queries and gradients as left operands, then as right ones.
+        let (q_left, g_left, q_right, g_right) = (memory.take(), memory.take(), memory.take(), memory.take());
+        let (p, t, slopes) = (memory.take(), memory.take(), memory.take());
+        let (turned, sums) = (memory.take(), memory.take());
+
+        let (k_head, v_head) = (k.columns(piece.head * d, d), v.columns(piece.head * e, e));
+        pack_rows(lanes, k_head, by_key);
+        pack_rows(lanes, v_head, by_value);
+        pack_columns::<L>(keys, |key| k_head.row(key), key_cols);
+        dk_sums.fill(0.0);
+        dv_sums.fill(0.0);
+
+        for first in (0..q.rows).step_by(per_run) {
+            let rows = per_run.min(q.rows - first);
+            let stride = rows * K_BLOCK;
+            for inner in 0..group {
+                let head = piece.head * group + inner;
+                let query = |i: usize| &q.row(first + i)[head * d..(head + 1) * d];
+                let slope = |i: usize| &gradient.row(first + i)[head * e..(head + 1) * e];
+                copy_left(rows, query, q_left);
+                copy_left(rows, slope, g_left);
+                pack_columns::<L>(rows, query, q_right);
+                pack_columns::<L>(rows, slope, g_right);
+                scores(lanes, rows, d, q_left, by_key, keys, p);
+                scores(lanes, rows, e, g_left, by_value, keys, t);
+
+                for i in 0..rows {
+                    if let Some(cap) = attention.soft_cap {
+                        for (cells, from) in
+                            row_blocks(slopes, i, stride, keys).zip(shared_blocks(p, i, stride, keys))
+                        {
+                            cells.copy_from_slice(from);
+                            map_in_place(lanes, cells, CapSlope { factor: attention.scale / cap });
+                        }
+                    }
+                    let seen = visible(attention.mask, first + i, keys);
+                    let total = softmax_row(lanes, &mut p[i * K_BLOCK..], stride, seen.clone(), logits);
+                    let inverse = if seen.is_empty() { 0.0 } else { 1.0 / total };
+                    for (block, cells) in row_blocks(p, i, stride, keys).enumerate() {
+                        let at = block * K_BLOCK;
+                        let start = seen.start.clamp(at, at + cells.len()) - at;
+                        let end = seen.end.clamp(at, at + cells.len()) - at;
+                        cells[..start].fill(0.0);
+                        cells[end.max(start)..].fill(0.0);
+                        map_in_place(lanes, cells, Times(inverse));
+                    }
+                    let mean: f32 = shared_blocks(p, i, stride, keys)
+                        .zip(shared_blocks(t, i, stride, keys))
+                        .map(|(p, o)| dot(lanes, p, o))
+                        .sum();
+                    for (block, cells) in row_blocks(t, i, stride, keys).enumerate() {
+                        let at = block * stride + i * K_BLOCK;
+                        map_in_place(lanes, cells, Minus(mean));
+                        zip_in_place(lanes, cells, &p[at..at + cells.len()], Product);
+                        if attention.soft_cap.is_some() {
+                            zip_in_place(lanes, cells, &slopes[at..at + cells.len()], Product);
+                        }
+                        map_in_place(lanes, cells, Times(attention.scale));
+                    }
+                }
+
+                for panel in 0..panels(d) {
+                    let packed = &key_cols[panel * keys * L::PANEL..];
+                    tiles(lanes, rows, keys, t, packed, sums, L::PANEL, Accumulate::Overwrite);
+                    for i in 0..rows {
+                        let out = &mut piece.dq[first + i][inner * d..(inner + 1) * d];
+                        let out = out.chunks_mut(L::PANEL).nth(panel).unwrap_or_default();
+                        out.copy_from_slice(&sums[i * L::PANEL..][..out.len()]);
+                    }
+                }
+                turn(rows, keys, p, turned);
+                for panel in 0..panels(e) {
+                    let packed = &g_right[panel * rows * L::PANEL..];
+                    let c = &mut dv_sums[panel * keys * L::PANEL..];
+                    tiles(lanes, keys, rows, turned, packed, c, L::PANEL, Accumulate::Add);
+                }
+                turn(rows, keys, t, turned);
+                for panel in 0..panels(d) {
+                    let packed = &q_right[panel * rows * L::PANEL..];
+                    let c = &mut dk_sums[panel * keys * L::PANEL..];
+                    tiles(lanes, keys, rows, turned, packed, c, L::PANEL, Accumulate::Add);
+                }
+            }
+        }
+        unpack::<L>(dk_sums, keys, &mut piece.dk);
+        unpack::<L>(dv_sums, keys, &mut piece.dv);
+    }
+}
+
+/// Scratch that is dealt out part by part.
+struct Memory<'a, const PARTS: usize> {
+    rest: &'a mut [f32],
+    sizes: core::array::IntoIter<usize, PARTS>,
+}
+
+impl<'a, const PARTS: usize> Memory<'a, PARTS> {
+    fn new(memory: &'a mut Vec<f32>, sizes: [usize; PARTS]) -> Self {
+        memory.resize(sizes.iter().sum::<usize>().max(memory.len()), 0.0);
+        Memory { rest: memory, sizes: sizes.into_iter() }
+    }
+
+    fn take(&mut self) -> &'a mut [f32] {
+        let (part, rest) = core::mem::take(&mut self.rest).split_at_mut(self.sizes.next().unwrap_or(0));
+        self.rest = rest;
+        part
+    }
+}
+
+/// The slope of the soft cap, `1 - tanh^2(factor * score)`.
+#[derive(Clone, Copy)]
+struct CapSlope {
+    factor: f32,
+}
+
+impl Map for CapSlope {
+    #[inline(always)]
+    fn apply<L: Lanes>(self, lanes: L, x: L::V) -> L::V {
+        let t = tanh(lanes, lanes.mul(x, lanes.splat(self.factor)));
+        let one = lanes.splat(1.0);
+        lanes.mul(lanes.sub(one, t), lanes.add(one, t))
+    }
+}
+
+/// Row `i` of `[block of keys][row][K_BLOCK]`, block by block; `stride` elements to a block.
+fn row_blocks(x: &mut [f32], i: usize, stride: usize, keys: usize) -> impl Iterator<Item = &mut [f32]> {
+    x.chunks_mut(stride).enumerate().take(keys.div_ceil(K_BLOCK)).map(move |(block, cells)| {
+        let len = K_BLOCK.min(keys - block * K_BLOCK);
+        &mut cells[i * K_BLOCK..i * K_BLOCK + len]
+    })
+}
+
+/// As [`row_blocks`], to read.
+fn shared_blocks(x: &[f32], i: usize, stride: usize, keys: usize) -> impl Iterator<Item = &[f32]> {
+    x.chunks(stride).enumerate().take(keys.div_ceil(K_BLOCK)).map(move |(block, cells)| {
+        let len = K_BLOCK.min(keys - block * K_BLOCK);
+        &cells[i * K_BLOCK..i * K_BLOCK + len]
+    })
+}
+
+/// Packs the rows of `x` as columns of a right operand: `[panel][column of x][PANEL]`.
+#[inline(always)]
+fn pack_rows<L: Lanes>(lanes: L, x: Mat, packed: &mut [f32]) {
+    for (panel, packed) in packed.chunks_exact_mut((x.cols * L::PANEL).max(1)).enumerate() {
+        let (bytes, stride) = x.bytes(panel * L::PANEL);
+        lanes.pack(bytes, stride, L::PANEL.min(x.rows - panel * L::PANEL), x.cols, packed);
+    }
+}
+
+/// Packs `rows` rows as rows of a right operand: `[panel][row][PANEL]`.
+#[inline(always)]
+fn pack_columns<'a, L: Lanes>(rows: usize, row: impl Fn(usize) -> &'a [f32], packed: &mut [f32]) {
+    for i in 0..rows {
+        for (panel, cells) in row(i).chunks(L::PANEL).enumerate() {
+            let (head, tail) = packed[(panel * rows + i) * L::PANEL..][..L::PANEL].split_at_mut(cells.len());
+            head.copy_from_slice(cells);
+            tail.fill(0.0);
+        }
+    }
+}
+
+/// Copies `rows` rows as a left operand: `[block][row][K_BLOCK]`.
+#[inline(always)]
+fn copy_left<'a>(rows: usize, row: impl Fn(usize) -> &'a [f32], out: &mut [f32]) {
+    for i in 0..rows {
+        for (block, cells) in row(i).chunks(K_BLOCK).enumerate() {
+            out[(block * rows + i) * K_BLOCK..][..cells.len()].copy_from_slice(cells);
+        }
+    }
+}
+
+/// `left [rows, k]` times the packed rows, into `out [block of keys][row][K_BLOCK]`.
+#[inline(always)]
+fn scores<L: Lanes>(
+    lanes: L,
+    rows: usize,
+    k: usize,
+    left: &[f32],
+    packed: &[f32],
+    keys: usize,
+    out: &mut [f32],
+) {
+    for panel in 0..keys.div_ceil(L::PANEL) {
+        let key = panel * L::PANEL;
+        let c = &mut out[key / K_BLOCK * rows * K_BLOCK + key % K_BLOCK..];
+        tiles(lanes, rows, k, left, &packed[panel * k * L::PANEL..], c, K_BLOCK, Accumulate::Overwrite);
+    }
+}
+
+/// One panel of a product: `left [rows, k]` in blocks, `packed [k][PANEL]`, `c` with `c_stride` elements to a row. The
+/// first block does what `first` says, the others are added in order.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn tiles<L: Lanes>(
+    lanes: L,
+    rows: usize,
+    k: usize,
+    left: &[f32],
+    packed: &[f32],
+    c: &mut [f32],
+    c_stride: usize,
+    first: Accumulate,
+) {
+    if k == 0 && first == Accumulate::Overwrite {
+        return c.chunks_mut(c_stride).take(rows).for_each(|row| row[..L::PANEL].fill(0.0));
+    }
+    let per_tile = rows.div_ceil(rows.div_ceil(L::TILE_ROWS).max(1)).max(1);
+    for start in (0..rows).step_by(per_tile) {
+        let tile_rows = per_tile.min(rows - start);
+        for (block, from) in (0..k).step_by(K_BLOCK).enumerate() {
+            let accumulate = if block == 0 { first } else { Accumulate::Add };
+            let a = &left[(block * rows + start) * K_BLOCK..];
+            let packed = &packed[from * L::PANEL..];
+            let c = &mut c[start * c_stride..];
+            lanes.tile(tile_rows, K_BLOCK.min(k - from), a, packed, c, c_stride, accumulate);
+        }
+    }
+}
+
+/// `[block of keys][row][K_BLOCK]` to `[key][K_BLOCK]`, a row to a column.
+#[inline(always)]
+fn turn(rows: usize, keys: usize, from: &[f32], to: &mut [f32]) {
+    for (key, to) in to.chunks_exact_mut(K_BLOCK).take(keys).enumerate() {
+        let from = &from[key / K_BLOCK * rows * K_BLOCK + key % K_BLOCK..];
+        to[..rows].iter_mut().zip(from.iter().step_by(K_BLOCK)).for_each(|(to, &from)| *to = from);
+    }
+}
+
+/// Panels `[panel][row][PANEL]` to rows.
+fn unpack<L: Lanes>(sums: &[f32], rows: usize, out: &mut [&mut [f32]]) {
+    for (i, out) in out.iter_mut().enumerate() {
+        for (panel, cells) in out.chunks_mut(L::PANEL).enumerate() {
+            cells.copy_from_slice(&sums[(panel * rows + i) * L::PANEL..][..cells.len()]);
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! `impl Train for Cpu`: check the shapes, allocate what is returned, run the operation.
+//!
+//! Sums over rows are cut into runs of a fixed number of rows whose sums are added in order, so the number of threads
+//! never changes a bit.
+#![forbid(unsafe_code)]
+
+mod activate_backward;
+mod adamw;
+mod add_backward;
+mod attention_backward;
+mod gather_scaled;
+mod layer_norm_backward;
+mod linear_backward;
+mod sums;
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::Cpu;
+use super::embedding;
+use super::mat::{Elements, Mat};
+use crate::backend::{
+    Activation, AdamwStep, Attention, AttentionGradients, LinearGradients, LinearParameters, Matrix,
+    NormGradients, Train, View, Weight, train_check as check,
+};
+use crate::error::{Error, Result};
+use crate::weights::{Dtype, Tensor};
+
+/// Numbers in a tensor's storage.
+struct Floats(Vec<f32>);
+
+impl AsRef<[u8]> for Floats {
+    fn as_ref(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.0)
+    }
+}
+
+impl Cpu {
+    /// A weight that owns its numbers.
+    fn weight(&self, shape: &[usize], values: Vec<f32>) -> Result<Weight<Cpu>> {
+        let bytes = values.len() * size_of::<f32>();
+        let tensor =
+            Tensor::new("parameter".into(), Dtype::F32, shape.to_vec(), Arc::new(Floats(values)), 0..bytes)?;
+        Ok(Weight::new(tensor, shape))
+    }
+
+    /// A copy of a weight's numbers.
+    fn values(&self, weight: &Weight<Cpu>) -> Result<Vec<f32>> {
+        let elements = Elements::new(weight)?;
+        let mut values = self.reserve(weight.elements())?;
+        embedding::read(self, elements, &mut values);
+        Ok(values)
+    }
+
+    /// `len` zeros.
+    fn reserve(&self, len: usize) -> Result<Vec<f32>> {
+        let mut values = Vec::new();
+        let bytes = (len as u64).saturating_mul(size_of::<f32>() as u64);
+        values.try_reserve_exact(len).map_err(|_| Error::Memory { bytes })?;
+        values.resize(len, 0.0);
+        Ok(values)
+    }
+}
+
+/// The elements of a matrix without what a poisoned backend puts behind them.
+fn elements(matrix: &mut Matrix<Cpu>) -> &mut [f32] {
+    let len = matrix.rows() * matrix.cols();
+    &mut matrix.buffer_mut()[..len]
+}
+
+impl Train for Cpu {
+    fn parameter(&self, shape: &[usize], data: &[f32]) -> Result<Weight<Cpu>> {
+        check::parameter(shape, data.len())?;
+        let mut values = self.reserve(data.len())?;
+        values.copy_from_slice(data);
+        self.weight(shape, values)
+    }
+
+    fn activate_backward(
+        &self,
+        x: View<Cpu>,
+        activation: Activation,
+        gradient: View<Cpu>,
+    ) -> Result<Matrix<Cpu>> {
+        check::activate_backward(x, gradient)?;
+        let (x, gradient) = (Mat::new(x)?, Mat::new(gradient)?);
+        self.matrix(x.rows, x.cols, |out| {
+            activate_backward::activate_backward(self, x, activation, gradient, out);
+            Ok(())
+        })
+    }
+
+    fn add_backward(&self, gradient: View<Cpu>, b: &mut Matrix<Cpu>) -> Result<()> {
+        check::add_backward(gradient, b)?;
+        let rows = b.rows();
+        add_backward::add_backward(self, Mat::new(gradient)?, rows, elements(b));
+        Ok(())
+    }
+
+    fn linear_backward(
+        &self,
+        weight: &Weight<Cpu>,
+        scale: Option<&Weight<Cpu>>,
+        gradient: View<Cpu>,
+    ) -> Result<Matrix<Cpu>> {
+        let k = check::linear_backward(weight, scale, gradient)?;
+        let (gradient, weight, scale) = (Mat::new(gradient)?, Elements::new(weight)?, self.vector(scale)?);
+        self.matrix(gradient.rows, k, |out| {
+            linear_backward::linear_backward(self, weight, scale.as_deref(), gradient, k, out)
+        })
+    }
+
+    fn linear_gradients(
+        &self,
+        x: View<Cpu>,
+        layer: LinearParameters<Cpu>,
+        gradient: View<Cpu>,
+        into: LinearGradients<Cpu>,
+    ) -> Result<()> {
+        check::linear_gradients(x, &layer, gradient, &into)?;
+        let (x, gradient) = (Mat::new(x)?, Mat::new(gradient)?);
+        let weight_sum = elements(into.weight);
+        let (Some(scale), Some(scale_sum)) = (self.vector(layer.scale)?, into.scale) else {
+            linear_backward::linear_gradients(self, x, gradient, weight_sum)?;
+            if let Some(bias_sum) = into.bias {
+                add_backward::add_backward(self, gradient, 1, elements(bias_sum));
+            }
+            return Ok(());
+        };
+        let bias = self.vector(layer.bias)?;
+        let scaled = linear_backward::Scaled {
+            weight: Elements::new(layer.weight)?,
+            bias: bias.as_deref().zip(into.bias.map(elements)),
+            scale: &scale,
+            scale_sum: elements(scale_sum),
+        };
+        linear_backward::scaled_gradients(self, x, gradient, scaled, weight_sum)
+    }
+
+    fn layer_norm_backward(
+        &self,
+        x: View<Cpu>,
+        parts: usize,
+        weight: Option<&Weight<Cpu>>,
+        eps: f32,
+        gradient: View<Cpu>,
+        residual: Option<View<Cpu>>,
+        into: Option<NormGradients<Cpu>>,
+    ) -> Result<Matrix<Cpu>> {
+        check::layer_norm_backward(x, parts, weight, gradient, residual, into.as_ref())?;
+        let (x, gradient) = (Mat::new(x)?, Mat::new(gradient)?);
+        let weight = self.vector(weight)?;
+        let norm = layer_norm_backward::Norm {
+            x,
+            part: x.cols / parts,
+            weight: weight.as_deref(),
+            eps,
+            gradient,
+            residual: residual.map(Mat::new).transpose()?,
+        };
+        let into = into.map(|into| [elements(into.weight), elements(into.bias)]);
+        self.matrix(x.rows, x.cols, |out| layer_norm_backward::layer_norm_backward(self, &norm, into, out))
+    }
+
+    fn attention_backward(
+        &self,
+        q: View<Cpu>,
+        k: View<Cpu>,
+        v: View<Cpu>,
+        attention: &Attention,
+        gradient: View<Cpu>,
+    ) -> Result<AttentionGradients<Cpu>> {
+        check::attention_backward(q, k, v, attention, gradient)?;
+        let (q, k, v, gradient) = (Mat::new(q)?, Mat::new(k)?, Mat::new(v)?, Mat::new(gradient)?);
+        let empty = |x: Mat| self.matrix(x.rows, x.cols, |_| Ok(()));
+        let mut gradients = AttentionGradients { q: empty(q)?, k: empty(k)?, v: empty(v)? };
+        let out = [elements(&mut gradients.q), elements(&mut gradients.k), elements(&mut gradients.v)];
+        attention_backward::attention_backward(self, [q, k, v, gradient], attention, out);
+        Ok(gradients)
+    }
+
+    fn gather_scaled(&self, x: View<Cpu>, rows: &[usize], factors: &[f32]) -> Result<Matrix<Cpu>> {
+        check::gather_scaled(x.rows(), rows, factors)?;
+        let x = Mat::new(x)?;
+        self.matrix(rows.len(), x.cols, |out| {
+            gather_scaled::gather_scaled(self, x, rows, factors, out);
+            Ok(())
+        })
+    }
+
+    fn gather_scaled_backward(
+        &self,
+        gradient: View<Cpu>,
+        rows: &[usize],
+        factors: &[f32],
+        count: usize,
+    ) -> Result<Matrix<Cpu>> {
+        check::gather_scaled_backward(gradient, rows, factors, count)?;
+        let gradient = Mat::new(gradient)?;
+        self.matrix(count, gradient.cols, |out| {
+            gather_scaled::gather_scaled_backward(self, gradient, rows, factors, out);
+            Ok(())
+        })
+    }
+
+    fn sum_of_squares(&self, x: View<Cpu>) -> Result<f64> {
+        Ok(sums::sum_of_squares(self, Mat::new(x)?))
+    }
+
+    fn adamw(
+        &self,
+        weight: &mut Weight<Cpu>,
+        gradient: View<Cpu>,
+        first: &mut Matrix<Cpu>,
+        second: &mut Matrix<Cpu>,
+        step: &AdamwStep,
+    ) -> Result<()> {
+        check::adamw(weight, gradient, first, second)?;
+        let mut values = self.values(weight)?;
+        adamw::adamw(self, &mut values, Mat::new(gradient)?, [elements(first), elements(second)], step);
+        *weight = self.weight(weight.shape(), values)?;
+        Ok(())
+    }
+
+    fn lerp(&self, weight: &mut Weight<Cpu>, to: &Weight<Cpu>, amount: f32) -> Result<()> {
+        check::lerp(weight, to)?;
+        let mut values = self.values(weight)?;
+        adamw::lerp(self, &mut values, &self.values(to)?, amount);
+        *weight = self.weight(weight.shape(), values)?;
+        Ok(())
+    }
+}
