@@ -4,9 +4,19 @@ import torch.nn.functional as F
 from torch import nn
 
 
+class GroupNorm(nn.GroupNorm):
+    """32 groups, on contiguous maps: on CPU the backward pass in bf16 takes eight times as long with channels last."""
+
+    def __init__(self, dim):
+        super().__init__(32, dim)
+
+    def forward(self, x):
+        return super().forward(x.contiguous())
+
+
 def conv_block(dim_in, dim_out):
-    """3x3 convolution without bias, GroupNorm(32), ReLU."""
-    return nn.Sequential(nn.Conv2d(dim_in, dim_out, 3, padding=1, bias=False), nn.GroupNorm(32, dim_out), nn.ReLU())
+    """3x3 convolution without bias, norm, ReLU."""
+    return nn.Sequential(nn.Conv2d(dim_in, dim_out, 3, padding=1, bias=False), GroupNorm(dim_out), nn.ReLU())
 
 
 class FpnLayer(nn.Module):
@@ -14,7 +24,7 @@ class FpnLayer(nn.Module):
 
     def __init__(self, feature_size, lateral):
         super().__init__()
-        self.proj = nn.Sequential(nn.Conv2d(lateral, feature_size, 1, bias=False), nn.GroupNorm(32, feature_size))
+        self.proj = nn.Sequential(nn.Conv2d(lateral, feature_size, 1, bias=False), GroupNorm(feature_size))
         self.block = conv_block(feature_size, feature_size)
 
     def forward(self, down, left):

@@ -61,7 +61,6 @@ class LlamaAttention(nn.Module):
         y = scores.masked_fill_(~mask, -torch.inf).softmax(-1) @ v
         return self.o_proj(y.transpose(1, 2).reshape(b, n, -1))
 
-
     def packed(self, prefix, turns, rope_prefix, rope_turns, causal, batch):
         """Training path: `prefix` (B, P, d) is shared by the rows of `turns` (B * T, L, d), which do not see each other.
         `causal` (m, m) is a lower triangle of at least P and L."""
@@ -85,7 +84,8 @@ class LlamaAttention(nn.Module):
         to_prefix = back(across(qt) @ kp.transpose(-1, -2))
         within = qt @ kt.transpose(-1, -2) + causal[:length, :length]
         weights = torch.cat((to_prefix, within), -1).softmax(-1)
-        y = back(across(weights[..., :p]) @ vp) + weights[..., p:] @ vt
+        on_prefix, on_turn = weights.split((p, length), -1)
+        y = back(across(on_prefix) @ vp) + on_turn @ vt
         join = lambda x: self.o_proj(x.transpose(1, 2).flatten(2))
         return join(own), join(y)
 
@@ -118,7 +118,6 @@ class LlamaLayer(nn.Module):
     def forward(self, x, rope, mask, cache=None):
         x = x + self.self_attn(self.input_layernorm(x), rope, mask, cache)
         return x + self.mlp(self.post_attention_layernorm(x))
-
 
     def packed(self, prefix, turns, *rest):
         """As `forward`, for a prefix shared by several turns."""
