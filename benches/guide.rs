@@ -1,14 +1,20 @@
-//! What the guide adds to a step: the mask of allowed tokens in every kind of state, at 128k tokens.
+//! What the guide adds to a step: the mask of allowed tokens in every kind of state.
 //!
-//! The vocabulary is synthetic (seeded): 256 single bytes and words of 2 to 12 letters, half of them after a space.
+//! `guide/.../128k` uses a synthetic vocabulary (seeded): 256 single bytes and words of 2 to 12 letters, half of them after
+//! a space. `demo/...` uses the shipped model's own vocabulary, beside a step of that model on one thread.
 
 use std::collections::HashSet;
 use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use triplet::backend::Backend;
+use triplet::config::ModelDir;
+use triplet::language::{KvCache, Llama, LlamaConfig};
 use triplet::text::{Symbol, TokenKind, Vocabulary};
 use triplet::trp::{Guide, GuideMode, GuideOptions, GuideTables, Unit, UnitHead};
+use triplet::weights::Loader;
+use triplet::{Cpu, Model};
 
 const SIZE: usize = 128 * 1024;
 
@@ -55,15 +61,15 @@ fn feed(guide: &mut Guide, vocabulary: &Vocabulary, text: &str) {
         let symbol = Symbol::ALL.into_iter().find(|symbol| rest.starts_with(symbol.text()));
         let length = symbol.map_or(1, |symbol| symbol.text().len());
         let wanted = symbol.map_or(&rest.as_bytes()[..1], |symbol| symbol.text().as_bytes());
-        let id = (1..267).find(|&id| vocabulary.bytes(id) == wanted).expect("a token");
+        let ids = 0..u32::try_from(vocabulary.len()).expect("32 bits");
+        let id = ids.into_iter().find(|&id| vocabulary.bytes(id) == wanted).expect("a token");
         guide.advance(id).unwrap_or_else(|error| panic!("{byte}: {error}"));
         rest = &rest[length..];
     }
 }
 
-fn allowed(criterion: &mut Criterion) {
-    let vocabulary = vocabulary();
-    let tables = Arc::new(GuideTables::new(&vocabulary).expect("tables"));
+/// The mask in every kind of state, as `PREFIX_STATE/SUFFIX`.
+fn states(criterion: &mut Criterion, vocabulary: &Vocabulary, tables: &Arc<GuideTables>, names: [&str; 2]) {
     let plan = "<Task>\nUnit decode (True). Class name, target unit and number:\n- Name:";
     let states = [
         ("free_text", false, "A ".to_string(), 400),
@@ -77,14 +83,44 @@ fn allowed(criterion: &mut Criterion) {
         ("closing_free_text", false, "A".to_string(), 2),
         ("closing_phrase", false, "A <Phrase>red".to_string(), 14),
     ];
+    let [prefix, suffix] = names;
     for (name, cot, text, remaining) in states {
-        let mut guide = guide(&tables, cot);
-        feed(&mut guide, &vocabulary, &text);
+        let mut guide = guide(tables, cot);
+        feed(&mut guide, vocabulary, &text);
         assert!(guide.allowed(remaining).count() > 0, "{name}");
-        criterion.bench_function(&format!("guide/allowed_{name}/128k"), |bencher| {
+        criterion.bench_function(&format!("{prefix}_{name}/{suffix}"), |bencher| {
             bencher.iter(|| black_box(guide.allowed(black_box(remaining)).len()));
         });
     }
+}
+
+/// A step of the shipped model after 400 positions (embedding, layers, logits), and the guide's share of it.
+fn demo(criterion: &mut Criterion) {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/tabletop/model");
+    let cpu = Cpu::with_threads(1);
+    let model = Model::open_on(cpu.clone(), dir).expect("the shipped model");
+    let parts = ModelDir::open(dir).expect("its directory");
+    let config = LlamaConfig::parse(&parts.config.module("llm").expect("fields")).expect("a configuration");
+    let llm = Llama::load(&Loader::new(&parts.weights, &cpu, "llm"), &config).expect("a language model");
+    let mut cache = KvCache::new(&cpu, &config).expect("memory");
+    let prompt = llm.embed(&cpu, &[5; 400]).expect("embeddings");
+    llm.forward(&cpu, prompt.view(), &mut cache).expect("a prompt");
+    let step = |cache: &mut KvCache<Cpu>| -> triplet::Result<Vec<f32>> {
+        let token = llm.embed(&cpu, &[7])?;
+        let hidden = llm.forward(&cpu, token.view(), cache)?;
+        cache.truncate(400);
+        cpu.download(llm.logits(&cpu, hidden.view())?.view())
+    };
+    assert_eq!(step(&mut cache).expect("a step").len(), model.vocabulary().len());
+    criterion.bench_function("demo/step", |bencher| bencher.iter(|| step(&mut cache).is_ok()));
+    let tables = Arc::new(GuideTables::new(model.vocabulary()).expect("tables"));
+    states(criterion, model.vocabulary(), &tables, ["demo/allowed", "702"]);
+}
+
+fn large(criterion: &mut Criterion) {
+    let vocabulary = vocabulary();
+    let tables = Arc::new(GuideTables::new(&vocabulary).expect("tables"));
+    states(criterion, &vocabulary, &tables, ["guide/allowed", "128k"]);
     criterion.bench_function("guide/new/128k", |bencher| {
         bencher.iter(|| black_box(&guide(&tables, true)).closing_tokens())
     });
@@ -94,5 +130,5 @@ fn allowed(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, allowed);
+criterion_group!(benches, demo, large);
 criterion_main!(benches);
