@@ -50,7 +50,7 @@ impl Asked {
     ///
     /// # Errors
     /// The library's message.
-    pub fn session(&self) -> Result<Session<'_>, String> {
+    pub fn session(&self) -> Result<Session, String> {
         self.model.session().map_err(|error| error.to_string())
     }
 
@@ -58,7 +58,7 @@ impl Asked {
     ///
     /// # Errors
     /// The library's message, with the scene.
-    pub fn encode(&self, session: &Session<'_>, picture: &Picture) -> Result<EncodedImage<Cpu>, String> {
+    pub fn encode(&self, session: &Session, picture: &Picture) -> Result<EncodedImage<Cpu>, String> {
         ImageView::rgb8(&picture.rgb, picture.width, picture.height)
             .and_then(|view| session.encode(&view))
             .map_err(|error| format!("scene {}: {error}", picture.seed))
@@ -70,7 +70,7 @@ impl Asked {
     /// The library's message, with the question.
     pub fn ask(
         &self,
-        session: &mut Session<'_>,
+        session: &mut Session,
         image: &EncodedImage<Cpu>,
         case: &Case,
         forced: bool,

@@ -1,4 +1,5 @@
-//! The whole model: configuration, weights and vocabulary put together. Immutable; sessions borrow it.
+//! The whole model: configuration, weights and vocabulary put together. Immutable and shared: clones, sessions and
+//! encoded pictures hold one copy of it between them, which goes with the last of them.
 #![forbid(unsafe_code)]
 
 mod modules;
@@ -18,7 +19,8 @@ use crate::config::Config;
 use crate::config::ModelDir;
 use crate::cpu::Cpu;
 use crate::error::{Error, Result};
-use crate::session::Session;
+use crate::image::ImageView;
+use crate::session::{EncodedImage, Session};
 #[cfg(feature = "std")]
 use crate::text::Tokenizer;
 use crate::text::Vocabulary;
@@ -26,8 +28,19 @@ use crate::trp::{GuideTables, PromptItem, PromptTemplate, TaskCommand, Unit, Uni
 use crate::weights::{Loader, Weights};
 
 /// A model: `visual_encoder`, `projector` and `llm`, and, where the configuration names them, `visual_tower`,
-/// `vpt_encoder`, `vd_adapter` and the heads under `visual_decoder`.
+/// `vpt_encoder`, `vd_adapter` and the heads under `visual_decoder`. Cheap to clone; clones share everything.
 pub struct Model<B: Backend = Cpu> {
+    parts: Arc<Parts<B>>,
+}
+
+impl<B: Backend> Clone for Model<B> {
+    fn clone(&self) -> Model<B> {
+        Model { parts: self.parts.clone() }
+    }
+}
+
+/// What clones share.
+struct Parts<B: Backend> {
     backend: B,
     config: Config,
     vocabulary: Vocabulary,
@@ -59,12 +72,20 @@ impl<B: Backend> Model<B> {
     /// As [`Model::open`], and the backend's own.
     #[cfg(feature = "std")]
     pub fn open_on(backend: B, dir: impl AsRef<Path>) -> Result<Model<B>> {
-        let ModelDir { config, weights, tokenizer } = ModelDir::open(dir)?;
-        let vocabulary = Vocabulary::from_tokenizer_json("tokenizer.json", &tokenizer)?;
-        let tokenizer = Tokenizer::from_bytes("tokenizer.json", &tokenizer)?;
-        let mut model = Model::from_parts(backend, config, &weights, vocabulary)?;
-        model.tokenizer = Some(tokenizer);
-        Ok(model)
+        Model::from_dir(backend, ModelDir::open(dir)?)
+    }
+
+    /// A model from the parts of its directory, however they came to memory.
+    ///
+    /// # Errors
+    /// As [`Model::open`] but for [`Error::Io`], and the backend's own.
+    #[cfg(feature = "std")]
+    pub fn from_dir(backend: B, dir: ModelDir) -> Result<Model<B>> {
+        let vocabulary = Vocabulary::from_tokenizer_json("tokenizer.json", &dir.tokenizer)?;
+        let tokenizer = Tokenizer::from_bytes("tokenizer.json", &dir.tokenizer)?;
+        let mut parts = Parts::load(backend, dir.config, &dir.weights, vocabulary)?;
+        parts.tokenizer = Some(tokenizer);
+        Ok(Model { parts: Arc::new(parts) })
     }
 
     /// A model from its parts, for callers without files. The begin- and end-of-text tokens of `llm.bos_token_id` and
@@ -79,6 +100,85 @@ impl<B: Backend> Model<B> {
         weights: &Weights,
         vocabulary: Vocabulary,
     ) -> Result<Model<B>> {
+        Ok(Model { parts: Arc::new(Parts::load(backend, config, weights, vocabulary)?) })
+    }
+
+    /// What a reader should know but what keeps nothing from working: unknown keys, unused tensors.
+    pub fn warnings(&self) -> &[String] {
+        &self.parts.warnings
+    }
+
+    /// The parsed `config.json`.
+    pub fn config(&self) -> &Config {
+        &self.parts.config
+    }
+
+    /// Tokens and their bytes.
+    pub fn vocabulary(&self) -> &Vocabulary {
+        &self.parts.vocabulary
+    }
+
+    /// Where the model computes.
+    pub fn backend(&self) -> &B {
+        &self.parts.backend
+    }
+
+    /// The units that answers may decode to, each with its head.
+    pub fn heads(&self) -> &[UnitHead] {
+        &self.parts.heads
+    }
+
+    /// A session that has read nothing.
+    ///
+    /// # Errors
+    /// [`Error::Memory`].
+    pub fn session(&self) -> Result<Session<B>> {
+        Session::new(self.clone())
+    }
+
+    /// Looks at a picture: encoder, tower and projector run once. Any session of this model may then be asked about it.
+    ///
+    /// # Errors
+    /// [`Error::Input`] or [`Error::Limit`] for a picture that cannot be resized; [`Error::NonFinite`] naming the module
+    /// that failed on it; [`Error::Memory`].
+    pub fn encode(&self, image: &ImageView) -> Result<EncodedImage<B>> {
+        EncodedImage::new(self, image)
+    }
+
+    /// Whether both are clones of one model.
+    pub fn is_same(&self, other: &Model<B>) -> bool {
+        Arc::ptr_eq(&self.parts, &other.parts)
+    }
+
+    /// The items of a question's whole prompt: chat template, task command and question, encoded.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] where the model has no tokenizer or no `prompt_template`; [`Error::Input`] for a question that
+    /// is empty or holds special tokens.
+    pub fn encode_question(&self, command: &TaskCommand, question: &str) -> Result<Vec<PromptItem>> {
+        let Some(template) = &self.parts.template else {
+            return Err(Error::Missing { module: "prompt_template".into() });
+        };
+        #[cfg(feature = "std")]
+        if let Some(tokenizer) = &self.parts.tokenizer {
+            return tokenizer.encode_question(self.vocabulary(), template, command, question);
+        }
+        template.render(command, question)?;
+        Err(Error::Missing { module: "tokenizer; give the prompt as items".into() })
+    }
+
+    pub(crate) fn modules(&self) -> &Modules<B> {
+        &self.parts.modules
+    }
+
+    pub(crate) fn guide_tables(&self) -> &Arc<GuideTables> {
+        &self.parts.guide_tables
+    }
+}
+
+impl<B: Backend> Parts<B> {
+    /// Loads the modules and checks the parts against each other; without a tokenizer.
+    fn load(backend: B, config: Config, weights: &Weights, vocabulary: Vocabulary) -> Result<Parts<B>> {
         let loader = Loader::new(weights, &backend, "");
         let modules = Modules::load(&loader, &config)?;
         let unused = loader.unused().into_iter().map(|name| format!("tensor {name} is not used"));
@@ -96,7 +196,7 @@ impl<B: Backend> Model<B> {
         if let Some(template) = &template {
             template.validate()?;
         }
-        Ok(Model {
+        Ok(Parts {
             backend,
             config,
             vocabulary,
@@ -108,64 +208,6 @@ impl<B: Backend> Model<B> {
             guide_tables,
             warnings,
         })
-    }
-
-    /// What a reader should know but what keeps nothing from working: unknown keys, unused tensors.
-    pub fn warnings(&self) -> &[String] {
-        &self.warnings
-    }
-
-    /// The parsed `config.json`.
-    pub fn config(&self) -> &Config {
-        &self.config
-    }
-
-    /// Tokens and their bytes.
-    pub fn vocabulary(&self) -> &Vocabulary {
-        &self.vocabulary
-    }
-
-    /// Where the model computes.
-    pub fn backend(&self) -> &B {
-        &self.backend
-    }
-
-    /// The units that answers may decode to, each with its head.
-    pub fn heads(&self) -> &[UnitHead] {
-        &self.heads
-    }
-
-    /// A session that has read nothing.
-    ///
-    /// # Errors
-    /// [`Error::Memory`].
-    pub fn session(&self) -> Result<Session<'_, B>> {
-        Session::new(self)
-    }
-
-    /// The items of a question's whole prompt: chat template, task command and question, encoded.
-    ///
-    /// # Errors
-    /// [`Error::Missing`] where the model has no tokenizer or no `prompt_template`; [`Error::Input`] for a question that
-    /// is empty or holds special tokens.
-    pub fn encode_question(&self, command: &TaskCommand, question: &str) -> Result<Vec<PromptItem>> {
-        let Some(template) = &self.template else {
-            return Err(Error::Missing { module: "prompt_template".into() });
-        };
-        #[cfg(feature = "std")]
-        if let Some(tokenizer) = &self.tokenizer {
-            return tokenizer.encode_question(&self.vocabulary, template, command, question);
-        }
-        template.render(command, question)?;
-        Err(Error::Missing { module: "tokenizer; give the prompt as items".into() })
-    }
-
-    pub(crate) fn modules(&self) -> &Modules<B> {
-        &self.modules
-    }
-
-    pub(crate) fn guide_tables(&self) -> &Arc<GuideTables> {
-        &self.guide_tables
     }
 }
 

@@ -21,9 +21,10 @@ impl PartialEq for Identity {
     }
 }
 
-/// What the model sees of a picture; made once by [`Session::encode`](super::Session::encode), asked any number of times
+/// What the model sees of a picture; made once by [`Model::encode`], asked any number of times
 /// by any session of the same model.
 pub struct EncodedImage<B: Backend> {
+    model: Model<B>,
     pub(super) identity: Identity,
     /// Projected features, `[cells, llm.hidden_size]`.
     pub(super) tokens: Matrix<B>,
@@ -35,7 +36,7 @@ pub struct EncodedImage<B: Backend> {
 
 impl<B: Backend> EncodedImage<B> {
     /// Looks at a picture.
-    pub(super) fn new(model: &Model<B>, image: &ImageView) -> Result<EncodedImage<B>> {
+    pub(crate) fn new(model: &Model<B>, image: &ImageView) -> Result<EncodedImage<B>> {
         let backend = model.backend();
         let modules = model.modules();
         let square = Square::new(image.width(), image.height())?;
@@ -56,7 +57,13 @@ impl<B: Backend> EncodedImage<B> {
         };
         let features = encoder.features(selected)?;
         let tokens = modules.projector.forward(backend, features.view)?;
-        Ok(EncodedImage { identity: Identity(Arc::new(())), tokens, square, encoder, selected, tower })
+        let (model, identity) = (model.clone(), Identity(Arc::new(())));
+        Ok(EncodedImage { model, identity, tokens, square, encoder, selected, tower })
+    }
+
+    /// The model that looked at it.
+    pub fn model(&self) -> &Model<B> {
+        &self.model
     }
 
     /// Width of the picture in pixels.

@@ -37,32 +37,36 @@ use crate::text::{Detokenizer, Vocabulary};
 use crate::trp::{Guide, GuideMode, GuideOptions, PromptItem, parse};
 
 /// A conversation with a model; see the [module](self).
-pub struct Session<'m, B: Backend = Cpu> {
-    model: &'m Model<B>,
+pub struct Session<B: Backend = Cpu> {
+    model: Model<B>,
     context: Context<B>,
 }
 
-impl<'m, B: Backend> Session<'m, B> {
+impl<B: Backend> Session<B> {
     /// A session that has read nothing.
-    pub(crate) fn new(model: &'m Model<B>) -> Result<Session<'m, B>> {
+    pub(crate) fn new(model: Model<B>) -> Result<Session<B>> {
         let context = Context::new(model.backend(), &model.modules().llm)?;
         Ok(Session { model, context })
     }
 
-    /// Looks at a picture: encoder, tower and projector run once.
+    /// The model that answers.
+    pub fn model(&self) -> &Model<B> {
+        &self.model
+    }
+
+    /// Looks at a picture, as [`Model::encode`].
     ///
     /// # Errors
-    /// [`Error::Input`] or [`Error::Limit`] for a picture that cannot be resized; [`Error::NonFinite`] naming the module
-    /// that failed on it; [`Error::Memory`].
+    /// As [`Model::encode`].
     pub fn encode(&self, image: &ImageView) -> Result<EncodedImage<B>> {
-        EncodedImage::new(self.model, image)
+        self.model.encode(image)
     }
 
     /// Answers a question about an encoded picture.
     ///
     /// # Errors
     /// [`Error::Input`] naming the part of the question that is wrong (among others `prompts`, where their number is not
-    /// that of the `[VPT]` in the question); [`Error::Limit`] where prompt or answer do not fit into the context;
+    /// that of the `[VPT]` in the question, and `image`, where another model encoded it); [`Error::Limit`] where prompt or answer do not fit into the context;
     /// [`Error::Plan`] naming the item of a plan that cannot be met; [`Error::Missing`] naming a module that the
     /// question needs; [`Error::NonFinite`]; [`Error::Memory`].
     pub fn ask(&mut self, image: &EncodedImage<B>, question: &Question) -> Result<Reply> {
@@ -80,7 +84,8 @@ impl<'m, B: Backend> Session<'m, B> {
         control: &mut Control,
     ) -> Result<Reply> {
         let mut watch = Watch::start(control);
-        let model = self.model;
+        self.check_model(image)?;
+        let model = &self.model;
         let (backend, llm) = (model.backend(), &model.modules().llm);
         let sampler = Sampler::new(question.sampling)?;
         let items = self.items(question)?;
@@ -113,7 +118,8 @@ impl<'m, B: Backend> Session<'m, B> {
     ) -> Result<Reply> {
         let mut control = Control::default();
         let watch = Watch::start(&mut control);
-        let model = self.model;
+        self.check_model(image)?;
+        let model = &self.model;
         let mut items = self.items(question)?;
         let prompts = EncodedPrompts::new(model, image, &question.prompts)?;
         let prompt = Sequence::new(&items, image, &prompts)?.slots.len();
@@ -134,6 +140,14 @@ impl<'m, B: Backend> Session<'m, B> {
     /// [`Error::Shape`] never in practice.
     pub fn hidden_states(&self) -> Result<View<'_, B>> {
         self.context.hidden()
+    }
+
+    /// Refuses a picture whose features another model made.
+    fn check_model(&self, image: &EncodedImage<B>) -> Result<()> {
+        match image.model().is_same(&self.model) {
+            true => Ok(()),
+            false => Err(Error::Input { field: "image", reason: "was encoded by another model".into() }),
+        }
     }
 
     /// The prompt as items.
@@ -189,7 +203,7 @@ impl<'m, B: Backend> Session<'m, B> {
         let hidden = self.context.hidden()?;
         let place = Place { image, hidden, first: prompt, image_first: self.context.image_first() };
         let threshold = question.mask_threshold;
-        let triplets = decode::triplets(self.model, &place, &mut answer, &written, threshold)?;
+        let triplets = decode::triplets(&self.model, &place, &mut answer, &written, threshold)?;
         let flags = answer.flags;
         Ok(Reply { text, ids: written.ids, answer, triplets, finish: written.finish, flags })
     }

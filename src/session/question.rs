@@ -3,6 +3,7 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::ops::ControlFlow;
 use core::sync::atomic::{AtomicBool, Ordering};
 #[cfg(feature = "std")]
 use std::time::{Duration, Instant};
@@ -89,13 +90,15 @@ pub struct Control<'a> {
     /// Longest time for reading the prompt and writing the answer; decoding the targets comes on top.
     #[cfg(feature = "std")]
     pub time_limit: Option<Duration>,
-    /// Called for every token and every `<REF>`, on the thread that asks.
-    pub on_event: Option<&'a mut dyn FnMut(Event)>,
+    /// Called for every token and every `<REF>`, on the thread that asks; [`ControlFlow::Break`] stops as `cancel` does.
+    pub on_event: Option<&'a mut dyn FnMut(Event) -> ControlFlow<()>>,
 }
 
 /// A [`Control`] whose clock runs.
 pub(super) struct Watch<'c, 'a> {
     control: &'c mut Control<'a>,
+    /// `on_event` said so.
+    stopped: bool,
     #[cfg(feature = "std")]
     deadline: Option<Instant>,
 }
@@ -106,6 +109,7 @@ impl<'c, 'a> Watch<'c, 'a> {
         let deadline = control.time_limit.and_then(|limit| Instant::now().checked_add(limit));
         Watch {
             control,
+            stopped: false,
             #[cfg(feature = "std")]
             deadline,
         }
@@ -113,7 +117,7 @@ impl<'c, 'a> Watch<'c, 'a> {
 
     /// Why the answer has to end now, if it has to.
     pub(super) fn stop(&self) -> Option<Finish> {
-        if self.control.cancel.is_some_and(|cancel| cancel.load(Ordering::Relaxed)) {
+        if self.stopped || self.control.cancel.is_some_and(|cancel| cancel.load(Ordering::Relaxed)) {
             return Some(Finish::Cancelled);
         }
         #[cfg(feature = "std")]
@@ -125,7 +129,7 @@ impl<'c, 'a> Watch<'c, 'a> {
 
     pub(super) fn tell(&mut self, event: Event) {
         if let Some(on_event) = &mut self.control.on_event {
-            on_event(event);
+            self.stopped |= on_event(event).is_break();
         }
     }
 }

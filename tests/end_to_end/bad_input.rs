@@ -54,6 +54,10 @@ fn questions() {
     for (question, expected) in cases {
         assert_eq!(place(session.ask(&image, &question)), expected, "{question:?}");
     }
+    let other = changed_model(str::to_owned, |_, bytes| Some(bytes.to_vec())).unwrap();
+    let foreign = other.encode(&view(&picture)).unwrap();
+    assert_eq!(place(session.ask(&foreign, &depth())), "image");
+    assert_eq!(place(session.decode_tokens(&foreign, &depth(), &[5])), "image");
     assert_eq!(place(session.decode_tokens(&image, &depth(), &[5, 1_000_000])), "ids");
     assert_eq!(place(session.decode_tokens(&image, &depth(), &[5; 600])), "llm.max_position_embeddings");
     assert!(

@@ -1,5 +1,6 @@
 //! Sessions: what is kept between questions, how answers end, what is told on the way.
 
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -187,13 +188,16 @@ fn events_tell_the_text_and_every_reference() {
     let picture = outputs.picture();
     let image = session.encode(&view(&picture)).unwrap();
     let (mut text, mut ids, mut references) = (String::new(), Vec::new(), Vec::new());
-    let mut on_event = |event: Event| match event {
-        Event::Token { id, text: more } => {
-            ids.push(id);
-            text.push_str(more);
+    let mut on_event = |event: Event| {
+        match event {
+            Event::Token { id, text: more } => {
+                ids.push(id);
+                text.push_str(more);
+            }
+            Event::Reference { phrase, unit, index } => references.push((phrase.to_owned(), unit, index)),
+            _ => {}
         }
-        Event::Reference { phrase, unit, index } => references.push((phrase.to_owned(), unit, index)),
-        _ => {}
+        ControlFlow::Continue(())
     };
     let guide = GuideMode::Planned(Some(Plan { items: vec![PlanItem::new("red ball", "box", 3)] }));
     let question = Question { guide, max_new_tokens: 90, ..prompted() };
@@ -219,10 +223,22 @@ fn cancelled_and_late_answers_end_early_and_say_so() {
             tokens += 1;
             cancel.store(tokens == 5, Ordering::Relaxed);
         }
+        ControlFlow::Continue(())
     };
     let mut control = Control { cancel: Some(&cancel), on_event: Some(&mut on_event), ..Control::default() };
     let reply = session.ask_with(&image, &question, &mut control).unwrap();
     assert_eq!((reply.finish, reply.ids.len()), (Finish::Cancelled, 5));
+    let mut third = |event: Event| match event {
+        Event::Token { .. } if tokens == 7 => ControlFlow::Break(()),
+        Event::Token { .. } => {
+            tokens += 1;
+            ControlFlow::Continue(())
+        }
+        _ => ControlFlow::Continue(()),
+    };
+    let mut control = Control { on_event: Some(&mut third), ..Control::default() };
+    let reply = session.ask_with(&image, &question, &mut control).unwrap();
+    assert_eq!((reply.finish, reply.ids.len()), (Finish::Cancelled, 3));
     let set = AtomicBool::new(true);
     let mut control = Control { cancel: Some(&set), ..Control::default() };
     let reply = session.ask_with(&image, &question, &mut control).unwrap();
@@ -283,4 +299,17 @@ fn tasks_in_words_find_nothing_and_say_nothing_is_wrong() {
     let question = Question { max_new_tokens: 40, ..Question::new(Task::Vqa, "What is this?") };
     let reply = session.ask(&image, &question).unwrap();
     assert!(reply.triplets.is_empty() && reply.flags.is_empty(), "{}", reply.text);
+}
+
+#[test]
+fn a_session_and_a_picture_outlive_the_model_that_made_them() {
+    let (outputs, model) = (Outputs::open(), model());
+    let picture = outputs.picture();
+    let image = model.encode(&view(&picture)).unwrap();
+    let mut session = model.session().unwrap();
+    let expected = fresh(&model, &image, &short(depth()));
+    assert!(session.model().is_same(&model) && image.model().is_same(&model.clone()));
+    drop(model);
+    let reply = session.ask(&image, &short(depth())).unwrap();
+    assert_eq!(bits(&session, &reply), expected);
 }

@@ -1,9 +1,14 @@
 //! What an answer is: its text, its triplets and their targets in pixels of the caller's picture. Plain data.
 #![forbid(unsafe_code)]
 
+mod json;
+mod mask;
+
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
+
+pub use mask::Mask;
 
 use crate::trp::{Answer, Flags, Unit};
 
@@ -73,26 +78,6 @@ pub enum Target {
     Keypoints(Box<Keypoints>),
     /// The depth of the whole picture.
     Depth(Depth),
-}
-
-/// A mask of the picture's size.
-#[derive(Clone, Debug)]
-pub struct Mask {
-    /// Pixels per row.
-    pub width: usize,
-    /// Rows.
-    pub height: usize,
-    /// Probability of every pixel, row-major.
-    pub probabilities: Vec<f32>,
-    /// A pixel belongs to the mask where its probability is above this.
-    pub threshold: f32,
-}
-
-impl Mask {
-    /// The mask as bytes, row-major: 1 inside, 0 outside.
-    pub fn pixels(&self) -> Vec<u8> {
-        self.probabilities.iter().map(|&probability| u8::from(probability > self.threshold)).collect()
-    }
 }
 
 /// One joint.
