@@ -48,8 +48,12 @@ mod threads;
 mod train;
 
 use alloc::format;
+#[cfg(feature = "std")]
+use alloc::sync::Arc;
 
 pub use isa::Isa;
+#[cfg(feature = "std")]
+pub use threads::ParallelFor;
 
 use crate::error::{Error, Result};
 use threads::Threads;
@@ -75,6 +79,12 @@ impl Cpu {
     /// calling thread alone, see [`Cpu::threads`].
     pub fn with_threads(threads: usize) -> Cpu {
         Cpu { isa: preferred_isa(), threads: Threads::new(threads), poison: false }
+    }
+
+    /// As [`Cpu::new`] on threads of the caller's, which are asked for every operation that is worth sharing.
+    #[cfg(feature = "std")]
+    pub fn with_parallel_for(threads: Arc<dyn ParallelFor>) -> Cpu {
+        Cpu { isa: preferred_isa(), threads: Threads::of_caller(threads), poison: false }
     }
 
     /// The same threads with another instruction set.

@@ -3,17 +3,40 @@
 //! The caller cuts the work; pieces must not depend on the number of threads.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "std")]
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+#[cfg(feature = "std")]
+use std::sync::{Mutex, PoisonError};
 
 /// Work (roughly, multiply-adds or elements times ten) below which waking other threads costs more than it saves.
 #[cfg(feature = "std")]
 const WORTH_SHARING: usize = 1 << 18;
 
+/// Threads of the caller's, for [`Cpu::with_parallel_for`](super::Cpu::with_parallel_for).
+#[cfg(feature = "std")]
+pub trait ParallelFor: Send + Sync {
+    /// Threads that take part, the calling one included; for information.
+    fn threads(&self) -> usize;
+
+    /// Calls `work(i)` for every `i` below `count`, on any threads in any order, and returns when all calls have
+    /// returned. A call that is left out is made by the library, one that is made twice does nothing the second time.
+    fn run(&self, count: usize, work: &(dyn Fn(usize) + Sync));
+}
+
+/// Who does the work.
+#[cfg(feature = "std")]
+#[derive(Clone)]
+enum Pool {
+    Own(Arc<rayon::ThreadPool>),
+    Callers(Arc<dyn ParallelFor>),
+}
+
 /// A pool of threads, or none. Clones share the pool.
 #[derive(Clone)]
 pub(super) struct Threads {
     #[cfg(feature = "std")]
-    pool: Option<alloc::sync::Arc<rayon::ThreadPool>>,
+    pool: Option<Pool>,
 }
 
 /// Cores that this process may use.
@@ -33,12 +56,21 @@ impl Threads {
     /// `count` threads; the calling thread alone for 0 and 1, or where the system starts no threads.
     pub(super) fn new(count: usize) -> Threads {
         let build = || rayon::ThreadPoolBuilder::new().num_threads(count).build().ok();
-        Threads { pool: if count > 1 { build().map(alloc::sync::Arc::new) } else { None } }
+        Threads { pool: if count > 1 { build().map(|pool| Pool::Own(Arc::new(pool))) } else { None } }
+    }
+
+    /// The caller's threads.
+    pub(super) fn of_caller(threads: Arc<dyn ParallelFor>) -> Threads {
+        Threads { pool: Some(Pool::Callers(threads)) }
     }
 
     /// Threads in use.
     pub(super) fn count(&self) -> usize {
-        self.pool.as_ref().map_or(1, |pool| pool.current_num_threads())
+        match &self.pool {
+            None => 1,
+            Some(Pool::Own(pool)) => pool.current_num_threads(),
+            Some(Pool::Callers(threads)) => threads.threads(),
+        }
     }
 
     /// Calls `work` once for every item, in any order, on any thread; `scratch` makes the memory that successive calls on
@@ -51,13 +83,35 @@ impl Threads {
         work: impl Fn(&mut S, T) + Send + Sync,
     ) {
         use rayon::prelude::*;
-        match &self.pool {
-            Some(pool) if items.len() > 1 && cost >= WORTH_SHARING => {
+        match self.pool.as_ref().filter(|_| items.len() > 1 && cost >= WORTH_SHARING) {
+            None => inline(items, scratch, work),
+            Some(Pool::Own(pool)) => {
                 pool.install(|| items.into_par_iter().with_max_len(1).for_each_init(scratch, work));
             }
-            _ => inline(items, scratch, work),
+            Some(Pool::Callers(threads)) => by_caller(&**threads, items, scratch, work),
         }
     }
+}
+
+/// Has the caller's threads take the items one by one, and takes what they leave.
+#[cfg(feature = "std")]
+fn by_caller<T: Send, S>(
+    threads: &dyn ParallelFor,
+    items: Vec<T>,
+    scratch: impl Fn() -> S + Send + Sync,
+    work: impl Fn(&mut S, T) + Send + Sync,
+) {
+    let items: Vec<Mutex<Option<T>>> = items.into_iter().map(|item| Mutex::new(Some(item))).collect();
+    let take = |index: usize| {
+        let item = items.get(index)?;
+        item.lock().unwrap_or_else(PoisonError::into_inner).take()
+    };
+    threads.run(items.len(), &|index| {
+        if let Some(item) = take(index) {
+            work(&mut scratch(), item);
+        }
+    });
+    inline((0..items.len()).filter_map(take).collect(), &scratch, &work);
 }
 
 #[cfg(not(feature = "std"))]

@@ -1,7 +1,11 @@
 //! The promises about bits: a row never depends on the other rows, nothing depends on the number of threads.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
 use triplet::backend::{Activation, Attention, AttentionMask, Backend, Conv, Epilogue, Grid, Resize};
-use triplet::cpu::{Cpu, Isa};
+use triplet::cpu::{Cpu, Isa, ParallelFor};
 use triplet::reference::{large_mean, uniform};
 use triplet::weights::Dtype;
 
@@ -55,8 +59,8 @@ fn a_row_alone_has_the_bits_it_has_among_200() {
 }
 
 /// The bits of every operation at sizes that are worth sharing out.
-fn everything(isa: Isa, threads: usize) -> Vec<(&'static str, Vec<f32>)> {
-    let cpu = Cpu::with_threads(threads).with_isa(isa).unwrap();
+fn everything(isa: Isa, cpu: Cpu) -> Vec<(&'static str, Vec<f32>)> {
+    let cpu = cpu.with_isa(isa).unwrap();
     let grid = Grid { height: 30, width: 33 };
     let (rows, c) = (grid.cells(), 130);
     let x = cpu.upload(rows, c, &uniform(rows * c, 1)).unwrap();
@@ -97,12 +101,47 @@ fn everything(isa: Isa, threads: usize) -> Vec<(&'static str, Vec<f32>)> {
 fn threads_never_change_a_bit() {
     let mut failures = Failures::default();
     for isa in isas() {
-        let want = everything(isa, 1);
+        let want = everything(isa, Cpu::with_threads(1));
         for threads in [1, 2, 3, 4] {
-            for ((name, got), (_, want)) in everything(isa, threads).iter().zip(&want) {
+            for ((name, got), (_, want)) in everything(isa, Cpu::with_threads(threads)).iter().zip(&want) {
                 failures.ensure(&format!("{} x{threads} {name}", isa.name()), got == want);
             }
         }
+    }
+    failures.finish();
+}
+
+/// Threads that come backwards, take some work twice and leave some out.
+struct Careless {
+    runs: AtomicUsize,
+}
+
+impl ParallelFor for Careless {
+    fn threads(&self) -> usize {
+        3
+    }
+
+    fn run(&self, count: usize, work: &(dyn Fn(usize) + Sync)) {
+        self.runs.fetch_add(1, Ordering::Relaxed);
+        thread::scope(|scope| {
+            scope.spawn(|| (0..count).rev().step_by(2).for_each(work));
+            scope.spawn(|| (0..=count).step_by(3).for_each(work));
+        });
+    }
+}
+
+#[test]
+fn threads_of_the_callers_never_change_a_bit() {
+    let mut failures = Failures::default();
+    for isa in isas() {
+        let careless = Arc::new(Careless { runs: AtomicUsize::new(0) });
+        let cpu = Cpu::with_parallel_for(careless.clone());
+        assert_eq!(cpu.threads(), 3);
+        let want = everything(isa, Cpu::with_threads(1));
+        for ((name, got), (_, want)) in everything(isa, cpu).iter().zip(&want) {
+            failures.ensure(&format!("{} {name}", isa.name()), got == want);
+        }
+        assert!(careless.runs.load(Ordering::Relaxed) > 5, "the caller's threads are asked");
     }
     failures.finish();
 }
