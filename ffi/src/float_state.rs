@@ -1,0 +1,96 @@
+//! The processor's floating-point state: the library computes in the standard one (round to nearest, denormals kept,
+//! exceptions masked) whatever the host has set, and gives the host its own back.
+//!
+//! On x86 this is MXCSR. Elsewhere nothing is changed, and results follow the host's state.
+
+use core::cell::Cell;
+
+thread_local! {
+    /// The host's state, while the library is at work on this thread.
+    static HOST: Cell<Option<u32>> = const { Cell::new(None) };
+}
+
+/// MXCSR as the ABI has it when a program starts.
+const STANDARD: u32 = 0x1f80;
+
+/// While it lives, the standard state holds.
+pub(crate) struct Standard {
+    host: u32,
+    outer: Option<u32>,
+}
+
+impl Standard {
+    pub(crate) fn enter() -> Standard {
+        let host = read();
+        write(STANDARD);
+        Standard { host, outer: HOST.try_with(|outer| outer.replace(Some(host))).ok().flatten() }
+    }
+}
+
+impl Drop for Standard {
+    fn drop(&mut self) {
+        let _ = HOST.try_with(|host| host.set(self.outer));
+        write(self.host);
+    }
+}
+
+/// Calls back into the host in the host's own state.
+pub(crate) fn in_host<T>(call: impl FnOnce() -> T) -> T {
+    let Some(host) = HOST.try_with(Cell::get).ok().flatten() else { return call() };
+    write(host);
+    let value = call();
+    write(STANDARD);
+    value
+}
+
+#[cfg(any(target_arch = "x86_64", all(target_arch = "x86", target_feature = "sse")))]
+fn read() -> u32 {
+    let mut state = 0u32;
+    // SAFETY: stores the four bytes of MXCSR to `state`, which is writable and aligned.
+    unsafe {
+        core::arch::asm!("stmxcsr [{}]", in(reg) &raw mut state, options(nostack, preserves_flags));
+    }
+    state
+}
+
+#[cfg(any(target_arch = "x86_64", all(target_arch = "x86", target_feature = "sse")))]
+fn write(state: u32) {
+    // SAFETY: `state` is the standard state or was read from MXCSR, so that no reserved bit is set. Code of the library
+    // never runs under another state than the standard one, which is what the compiler assumes.
+    unsafe {
+        core::arch::asm!("ldmxcsr [{}]", in(reg) &raw const state, options(nostack, readonly, preserves_flags));
+    }
+}
+
+#[cfg(not(any(target_arch = "x86_64", all(target_arch = "x86", target_feature = "sse"))))]
+fn read() -> u32 {
+    STANDARD
+}
+
+#[cfg(not(any(target_arch = "x86_64", all(target_arch = "x86", target_feature = "sse"))))]
+fn write(_state: u32) {}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_gets_its_state_back() {
+        let before = read();
+        // Flush denormals, round down.
+        let host = STANDARD | 1 << 15 | 1 << 13;
+        write(host);
+        {
+            let _standard = Standard::enter();
+            assert_eq!(read(), STANDARD);
+            in_host(|| {
+                assert_eq!(read(), host);
+                let _nested = Standard::enter();
+                assert_eq!(read(), STANDARD);
+            });
+            assert_eq!(read(), STANDARD);
+        }
+        assert_eq!(read(), host);
+        write(before);
+    }
+}

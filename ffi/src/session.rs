@@ -1,0 +1,199 @@
+//! Sessions: one conversation with a model, one thread at a time.
+
+use core::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, TryLockError};
+
+use triplet::Session;
+use triplet::reply::Reply;
+use triplet::session::{Control, Event};
+
+use crate::ask::{question, time_limit, triplet_ask_options};
+use crate::event;
+use crate::guard::guard;
+use crate::image::{ImageObject, triplet_image};
+use crate::memory;
+use crate::model::{ModelObject, destroy, triplet_model};
+use crate::registry::{self, Kind, Object};
+use crate::reply::{ReplyObject, triplet_reply};
+use crate::status::{Failure, Result, TRIPLET_BUSY, TRIPLET_INTERNAL, triplet_status};
+
+/// A conversation with a model. It remembers what it read last, so that a further question about the same picture costs
+/// only what is new. One thread at a time, any thread; the same bits on every one.
+pub struct triplet_session {
+    _private: (),
+}
+
+/// What a session handle stands for.
+pub(crate) struct SessionObject {
+    /// Held while the session is at work; never waited for. Poisoned by a panic, after which the session is of no use.
+    session: Mutex<Session>,
+    cancelled: AtomicBool,
+}
+
+impl Object for SessionObject {
+    type Handle = triplet_session;
+    const KIND: Kind = Kind::Session;
+}
+
+impl SessionObject {
+    fn hold(&self) -> Result<MutexGuard<'_, Session>> {
+        self.session.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => Failure::new(TRIPLET_BUSY, "session is at work"),
+            TryLockError::Poisoned(_) => {
+                Failure::new(TRIPLET_INTERNAL, "session has met a defect of the library; destroy it")
+            }
+        })
+    }
+}
+
+/// Begins a conversation. `*session` becomes a handle to destroy, or NULL where the call fails.
+///
+/// Any thread. TRIPLET_INVALID_HANDLE, TRIPLET_INVALID_ARGUMENT, TRIPLET_OUT_OF_MEMORY.
+///
+/// # Safety
+/// A handle can be written to `session`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn triplet_session_create(
+    model: *const triplet_model,
+    session: *mut *mut triplet_session,
+) -> triplet_status {
+    guard(|| {
+        // SAFETY: the caller's promise.
+        unsafe { memory::write("session", session, ptr::null_mut()) }?;
+        let model = registry::get::<ModelObject>(model)?;
+        let object =
+            SessionObject { session: Mutex::new(model.model.session()?), cancelled: AtomicBool::new(false) };
+        let handle = registry::insert(object);
+        // SAFETY: the caller's promise.
+        unsafe { memory::write("session", session, handle) }
+    })
+}
+
+/// Destroys the handle and sets it to NULL; NULL is left alone.
+///
+/// Any thread. TRIPLET_INVALID_HANDLE, TRIPLET_INVALID_ARGUMENT; TRIPLET_BUSY while the session is at work.
+///
+/// # Safety
+/// A handle can be read from and written to `session`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn triplet_session_destroy(session: *mut *mut triplet_session) -> triplet_status {
+    guard(|| {
+        let idle = |object: &SessionObject| match object.session.try_lock() {
+            Err(TryLockError::WouldBlock) => Err(Failure::new(TRIPLET_BUSY, "session is at work")),
+            _ => Ok(()),
+        };
+        // SAFETY: the caller's promise.
+        unsafe { destroy("session", session, idle) }
+    })
+}
+
+/// Answers a question about an image of the same model. An answer that was cancelled, met its time limit or found nothing
+/// is a reply as well. `*reply` becomes a handle to destroy, or NULL where the call fails.
+///
+/// One thread at a time for each session. TRIPLET_BUSY, TRIPLET_INVALID_HANDLE, TRIPLET_INVALID_ARGUMENT,
+/// TRIPLET_INVALID_UTF8, TRIPLET_LIMIT, TRIPLET_PLAN, TRIPLET_MISSING_MODULE, TRIPLET_NON_FINITE, TRIPLET_OUT_OF_MEMORY.
+///
+/// # Safety
+/// `options` and what it points to are valid as it says; a handle can be written to `reply`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn triplet_session_ask(
+    session: *mut triplet_session,
+    image: *const triplet_image,
+    options: *const triplet_ask_options,
+    reply: *mut *mut triplet_reply,
+) -> triplet_status {
+    guard(|| {
+        let answer = |session: &SessionObject, image: &ImageObject, options: &triplet_ask_options| {
+            // SAFETY: the caller's promise.
+            let question = unsafe { question(options) }?;
+            let mut held = session.hold()?;
+            let mut on_event = |event: Event| event::tell(options.on_event, options.user_data, &event);
+            let mut control = Control {
+                cancel: Some(&session.cancelled),
+                time_limit: time_limit(options),
+                on_event: Some(&mut on_event),
+            };
+            Ok(held.ask_with(&image.0, &question, &mut control)?)
+        };
+        // SAFETY: the caller's promise.
+        unsafe { reply_with(session, image, options, reply, answer) }
+    })
+}
+
+/// Runs the model over an answer that is given (teacher forcing) and decodes its triplets; scores are NaN. Of `options`
+/// the prompt and `mask_threshold` count. `*reply` becomes a handle to destroy, or NULL where the call fails.
+///
+/// One thread at a time for each session. As `triplet_session_ask`.
+///
+/// # Safety
+/// As `triplet_session_ask`; `count` ids can be read from `ids`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn triplet_session_decode_tokens(
+    session: *mut triplet_session,
+    image: *const triplet_image,
+    options: *const triplet_ask_options,
+    ids: *const u32,
+    count: usize,
+    reply: *mut *mut triplet_reply,
+) -> triplet_status {
+    guard(|| {
+        let answer = |session: &SessionObject, image: &ImageObject, options: &triplet_ask_options| {
+            // SAFETY: the caller's promise.
+            let (question, ids) = unsafe { (question(options)?, memory::slice("ids", ids, count)?) };
+            Ok(session.hold()?.decode_tokens(&image.0, &question, ids)?)
+        };
+        // SAFETY: the caller's promise.
+        unsafe { reply_with(session, image, options, reply, answer) }
+    })
+}
+
+/// Makes the answer that the session is writing end, and every later one at its start, until `triplet_session_resume` is
+/// called. The reply then says TRIPLET_FINISH_CANCELLED and has no targets. The session looks whether it is cancelled before
+/// every token and every 256 positions of the prompt; neither the pass that is running nor the decoding of targets is
+/// interrupted, so that the longest delay is the longest of these three.
+///
+/// Any thread, at any time. TRIPLET_INVALID_HANDLE.
+#[unsafe(no_mangle)]
+pub extern "C" fn triplet_session_cancel(session: *const triplet_session) -> triplet_status {
+    guard(|| {
+        registry::get::<SessionObject>(session)?.cancelled.store(true, Ordering::Relaxed);
+        Ok(())
+    })
+}
+
+/// Takes `triplet_session_cancel` back.
+///
+/// Any thread, at any time. TRIPLET_INVALID_HANDLE.
+#[unsafe(no_mangle)]
+pub extern "C" fn triplet_session_resume(session: *const triplet_session) -> triplet_status {
+    guard(|| {
+        registry::get::<SessionObject>(session)?.cancelled.store(false, Ordering::Relaxed);
+        Ok(())
+    })
+}
+
+/// Looks the handles up, has `answer` answer and hands the reply out.
+///
+/// # Safety
+/// As [`triplet_session_ask`].
+unsafe fn reply_with(
+    session: *const triplet_session,
+    image: *const triplet_image,
+    options: *const triplet_ask_options,
+    reply: *mut *mut triplet_reply,
+    answer: impl FnOnce(&SessionObject, &ImageObject, &triplet_ask_options) -> Result<Reply>,
+) -> Result<()> {
+    // SAFETY: the caller's promise.
+    let options = unsafe {
+        memory::write("reply", reply, ptr::null_mut())?;
+        memory::check_pointer("options", options)?;
+        memory::read_options("options", options)?
+    };
+    let session = registry::get::<SessionObject>(session)?;
+    let image = registry::get::<ImageObject>(image)?;
+    let answer = answer(&session, &image, &options)?;
+    let handle = registry::insert(ReplyObject::new(answer, image.0.width(), image.0.height()));
+    // SAFETY: the caller's promise.
+    unsafe { memory::write("reply", reply, handle) }
+}

@@ -1,0 +1,11 @@
+//! The C ABI as its callers meet it: header, symbols, layout, programs in C, and calls of every export.
+
+mod calls;
+mod exports;
+mod handles;
+mod header;
+mod layout;
+mod programs;
+mod scenes;
+mod sequences;
+mod sharing;
