@@ -18,7 +18,7 @@ const MAX_SIZE: usize = 1024;
 
 /// Checks `struct_size`.
 fn check_size(name: &str, size: usize) -> Result<()> {
-    if !(size_of::<u32>()..=MAX_SIZE).contains(&size) || size % size_of::<u32>() != 0 {
+    if !(size_of::<u32>()..=MAX_SIZE).contains(&size) || !size.is_multiple_of(size_of::<u32>()) {
         return Err(Failure::argument(
             name,
             format!("has a struct_size of {size}; use its _init function or sizeof"),

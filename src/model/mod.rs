@@ -21,7 +21,7 @@ use crate::cpu::Cpu;
 use crate::error::{Error, Result};
 use crate::image::ImageView;
 use crate::session::{EncodedImage, Session};
-#[cfg(feature = "std")]
+#[cfg(feature = "text")]
 use crate::text::Tokenizer;
 use crate::text::Vocabulary;
 use crate::trp::{GuideTables, PromptItem, PromptTemplate, TaskCommand, Unit, UnitHead};
@@ -44,7 +44,7 @@ struct Parts<B: Backend> {
     backend: B,
     config: Config,
     vocabulary: Vocabulary,
-    #[cfg(feature = "std")]
+    #[cfg(feature = "text")]
     tokenizer: Option<Tokenizer>,
     template: Option<PromptTemplate>,
     modules: Modules<B>,
@@ -75,16 +75,19 @@ impl<B: Backend> Model<B> {
         Model::from_dir(backend, ModelDir::open(dir)?)
     }
 
-    /// A model from the parts of its directory, however they came to memory.
+    /// A model from the parts of its directory, however they came to memory. Without the feature `text` it has no tokenizer
+    /// and takes prompts as items only.
     ///
     /// # Errors
     /// As [`Model::open`] but for [`Error::Io`], and the backend's own.
     #[cfg(feature = "std")]
     pub fn from_dir(backend: B, dir: ModelDir) -> Result<Model<B>> {
         let vocabulary = Vocabulary::from_tokenizer_json("tokenizer.json", &dir.tokenizer)?;
+        #[cfg(feature = "text")]
         let tokenizer = Tokenizer::from_bytes("tokenizer.json", &dir.tokenizer)?;
-        let mut parts = Parts::load(backend, dir.config, &dir.weights, vocabulary)?;
-        parts.tokenizer = Some(tokenizer);
+        let parts = Parts::load(backend, dir.config, &dir.weights, vocabulary)?;
+        #[cfg(feature = "text")]
+        let parts = Parts { tokenizer: Some(tokenizer), ..parts };
         Ok(Model { parts: Arc::new(parts) })
     }
 
@@ -159,7 +162,7 @@ impl<B: Backend> Model<B> {
         let Some(template) = &self.parts.template else {
             return Err(Error::Missing { module: "prompt_template".into() });
         };
-        #[cfg(feature = "std")]
+        #[cfg(feature = "text")]
         if let Some(tokenizer) = &self.parts.tokenizer {
             return tokenizer.encode_question(self.vocabulary(), template, command, question);
         }
@@ -200,7 +203,7 @@ impl<B: Backend> Parts<B> {
             backend,
             config,
             vocabulary,
-            #[cfg(feature = "std")]
+            #[cfg(feature = "text")]
             tokenizer: None,
             template,
             modules,

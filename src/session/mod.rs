@@ -18,7 +18,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 pub use encoded::EncodedImage;
-pub use question::{Control, Event, Prompt, Question};
+pub use question::{Control, Event, OnEvent, Prompt, Question};
 
 use self::context::Context;
 use self::decode::Place;

@@ -17,7 +17,7 @@ use crate::trp::{GuideMode, PromptItem, Task, TaskCommand, Unit};
 #[derive(Clone, Debug, PartialEq)]
 pub enum Prompt {
     /// The question alone, with one `[VPT]` for each visual prompt; the model's chat template is put around it. Needs the
-    /// tokenizer, and with it the feature `std`.
+    /// tokenizer, and with it the feature `text`.
     Text(String),
     /// The whole prompt as the language model reads it: tokens, one place for the picture, one place per visual prompt.
     Items(Vec<PromptItem>),
@@ -82,6 +82,9 @@ pub enum Event<'e> {
     },
 }
 
+/// Told of events; says whether the answer goes on.
+pub type OnEvent<'a> = &'a mut dyn FnMut(Event) -> ControlFlow<()>;
+
 /// The caller's hold on a running question.
 #[derive(Default)]
 pub struct Control<'a> {
@@ -91,7 +94,7 @@ pub struct Control<'a> {
     #[cfg(feature = "std")]
     pub time_limit: Option<Duration>,
     /// Called for every token and every `<REF>`, on the thread that asks; [`ControlFlow::Break`] stops as `cancel` does.
-    pub on_event: Option<&'a mut dyn FnMut(Event) -> ControlFlow<()>>,
+    pub on_event: Option<OnEvent<'a>>,
 }
 
 /// A [`Control`] whose clock runs.

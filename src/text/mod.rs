@@ -1,13 +1,13 @@
-//! Text and token ids: the vocabulary that decoding needs everywhere, and text encoding where `std` is on.
+//! Text and token ids: the vocabulary that decoding needs everywhere, and text encoding where the feature `text` is on.
 #![forbid(unsafe_code)]
 
 pub mod detokenizer;
-#[cfg(feature = "std")]
+#[cfg(feature = "text")]
 pub mod tokenizer;
 mod tokenizer_json;
 pub mod vocabulary;
 
 pub use detokenizer::Detokenizer;
-#[cfg(feature = "std")]
+#[cfg(feature = "text")]
 pub use tokenizer::Tokenizer;
 pub use vocabulary::{SpecialTokens, Symbol, TokenKind, Vocabulary};

@@ -87,9 +87,9 @@ fn c_and_rust_agree() {
     let mut program =
         String::from("#include <stdalign.h>\n#include <stdio.h>\n#include \"triplet.h\"\nint main(void) {\n");
     for (name, fields) in &structs {
-        write!(program, "  printf(\"%zu %zu\", sizeof({name}), alignof({name}));\n").unwrap();
+        writeln!(program, "  printf(\"%zu %zu\", sizeof({name}), alignof({name}));").unwrap();
         for field in fields {
-            write!(program, "  printf(\" %zu\", offsetof({name}, {field}));\n").unwrap();
+            writeln!(program, "  printf(\" %zu\", offsetof({name}, {field}));").unwrap();
         }
         program.push_str("  printf(\"\\n\");\n");
     }
