@@ -12,6 +12,8 @@ pub mod checked;
 pub mod config;
 pub mod cpu;
 pub mod error;
+#[cfg(feature = "finetune")]
+pub mod finetune;
 pub mod heads;
 pub mod image;
 pub mod language;

@@ -13,6 +13,13 @@ mod vit;
 mod vit_names;
 mod vpt_config;
 
+#[cfg(feature = "finetune")]
+pub(crate) use position::resample;
+#[cfg(feature = "finetune")]
+pub(crate) use vit::{descend, load_positions, position_prefix};
+#[cfg(feature = "finetune")]
+pub(crate) use vit_names::{AttentionTable, names};
+
 pub use config::{NameTable, PoolKind, PositionScope, Resampling, VitConfig};
 pub use convnext::{ConvNext, ConvNextConfig, ConvNextOutput};
 pub use projector::{Projector, ProjectorConfig};

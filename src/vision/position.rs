@@ -10,7 +10,7 @@ use crate::checked::Size;
 use crate::error::Result;
 
 /// The positions `table [from.cells, channels]` at the cells of `to`.
-pub(super) fn resample<B: Backend>(
+pub(crate) fn resample<B: Backend>(
     backend: &B,
     table: View<B>,
     from: Grid,

@@ -218,12 +218,12 @@ impl<B: Backend> Block<B> {
 }
 
 /// The loader of a root that may be empty.
-fn descend<'a, B: Backend>(loader: &Loader<'a, B>, root: &str) -> Loader<'a, B> {
+pub(crate) fn descend<'a, B: Backend>(loader: &Loader<'a, B>, root: &str) -> Loader<'a, B> {
     if root.is_empty() { loader.clone() } else { loader.child(root) }
 }
 
 /// Prefix tokens that have a learned position.
-fn position_prefix(config: &VitConfig) -> usize {
+pub(crate) fn position_prefix(config: &VitConfig) -> usize {
     match config.positions {
         PositionScope::All => config.prefix(),
         PositionScope::ClassAndPatches => usize::from(config.class_token),
@@ -231,7 +231,7 @@ fn position_prefix(config: &VitConfig) -> usize {
     }
 }
 
-fn load_positions<B: Backend>(
+pub(crate) fn load_positions<B: Backend>(
     root: &Loader<B>,
     names: &VitNames,
     config: &VitConfig,

@@ -5,7 +5,7 @@ use super::config::NameTable;
 use crate::nn::AttentionNames;
 
 /// Where a family keeps its tensors; names are relative to the root, those of a block to the block.
-pub(super) struct VitNames {
+pub(crate) struct VitNames {
     /// Prefixes under which the model may lie, tried in order; the first that has the patch embedding counts.
     pub roots: &'static [&'static str],
     /// Patch embedding, without `.weight` and `.bias`.
@@ -41,7 +41,7 @@ pub(super) struct VitNames {
 }
 
 /// Names of the attention, relative to the block.
-pub(super) enum AttentionTable {
+pub(crate) enum AttentionTable {
     /// Four layers.
     Separate(AttentionNames),
     /// `attn.qkv`, `attn.q_norm`, `attn.k_norm`, `attn.proj`.
@@ -119,7 +119,7 @@ const TIMM: VitNames = VitNames {
 };
 
 /// The table of a family. SigLIP's encoder has CLIP's names.
-pub(super) fn names(table: NameTable) -> &'static VitNames {
+pub(crate) fn names(table: NameTable) -> &'static VitNames {
     match table {
         NameTable::Clip | NameTable::Siglip => &CLIP,
         NameTable::Dinov2 => &DINOV2,

@@ -38,6 +38,7 @@ impl Left for ScaledRows<'_> {
 /// A matrix whose columns are the rows of the product.
 struct Transposed<'a>(Mat<'a>);
 
+#[allow(clippy::misnamed_getters)] // it is transposed
 impl Left for Transposed<'_> {
     fn rows(&self) -> usize {
         self.0.cols

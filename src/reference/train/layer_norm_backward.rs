@@ -40,10 +40,10 @@ pub fn layer_norm_backward(
         let g = |i: usize| f64::from(gradient[i]) * weight.map_or(1.0, |weight| f64::from(weight[i]));
         let mean_g = (0..width).map(g).sum::<f64>() / count;
         let mean_gz = (0..width).map(|i| g(i) * z(i)).sum::<f64>() / count;
-        for i in 0..width {
+        for (i, &slope) in gradient.iter().enumerate() {
             out.x.push((g(i) - mean_g - z(i) * mean_gz) / root);
-            out.weight[i] += f64::from(gradient[i]) * z(i);
-            out.bias[i] += f64::from(gradient[i]);
+            out.weight[i] += f64::from(slope) * z(i);
+            out.bias[i] += f64::from(slope);
         }
     }
     out
