@@ -22,7 +22,7 @@ impl<'a> Images<'a> {
     /// [`Error::Input`] unless `pixels` holds a whole number of pictures, and at least one.
     pub fn new(pixels: &'a [f32], side: usize) -> Result<Images<'a>> {
         let size = Size::product(&[side, side, 3])?.get();
-        if pixels.is_empty() || !pixels.len().is_multiple_of(size.max(1)) {
+        if pixels.is_empty() || size == 0 || !pixels.len().is_multiple_of(size) {
             let reason = format!("{} numbers make no whole pictures of {side}x{side} pixels", pixels.len());
             return Err(Error::Input { field: "images", reason });
         }

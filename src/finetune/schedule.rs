@@ -62,12 +62,12 @@ mod tests {
     #[test]
     fn warms_up_and_comes_down() {
         let schedule = Schedule { rate: 1.0, last: 0.1, first: 0.2, warmup: 4, updates: 20 };
-        assert_eq!([schedule.at(0), schedule.at(2)], [0.2, 0.6]);
+        assert!(schedule.at(0) == 0.2 && (schedule.at(2) - 0.6).abs() < 1e-12);
         assert!((schedule.at(10) - 0.55).abs() < 1e-12);
         assert_eq!(schedule.at(20), 0.1);
         assert_eq!(schedule.at(1000), 0.1);
         assert!((4..20).all(|update| schedule.at(update) > schedule.at(update + 1)));
-        assert_eq!(Schedule::cosine(3e-4, 10).at(0), 3e-4);
+        assert!((Schedule::cosine(3e-4, 10).at(0) - 3e-4).abs() < 1e-15);
     }
 
     #[test]
