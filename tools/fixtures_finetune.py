@@ -9,12 +9,16 @@ own fixed seed.
 """
 
 import copy
+import math
 import types
 import zlib
 from functools import partial
 
+import numpy
 import torch
 import torch.nn.functional as F
+from PIL import Image
+from timm.data import transforms, transforms_factory
 from timm.layers import Mlp, get_act_layer
 from timm.layers.norm import LayerNorm
 from timm.models.vision_transformer import Block, VisionTransformer
@@ -283,7 +287,51 @@ def fixture(name, case):
     print(f"  loss {results['loss'][0]:.4f} to {results['loss'][-1]:.4f}, norm {results['norm'][0]:.4f} to {results['norm'][-1]:.4f}")
 
 
+class Drawn:
+    """Stands for the module `random` where the draws of an augmentation are given."""
+
+    def __init__(self, area, aspect, bicubic):
+        self.shares, self.values, self.bicubic = [area, aspect], [area, aspect and math.log(aspect)], bicubic
+
+    def random(self):
+        return 0.0 if self.shares.pop(0) else 1.0
+
+    def uniform(self, low, high):
+        self.values = [v for v in self.values if v is not None]
+        return self.values.pop(0)
+
+    def choice(self, filters):
+        return filters[self.bicubic]
+
+
+def augmentations():
+    """timm's "rkrc" on random pictures with given draws: width, height, side, area, aspect, bicubic, flip."""
+    torch.manual_seed(5)
+    draws = [
+        (40, 30, 24, None, None, 1, 0), (30, 41, 24, 0.3, None, 0, 1), (33, 20, 24, None, 1.3, 1, 1),
+        (20, 33, 24, None, 0.76, 0, 0), (57, 24, 16, 0.9, 0.8, 1, 0), (15, 15, 24, 0.08, 1.25, 0, 1),
+        (23, 23, 23, None, None, 0, 1), (9, 12, 24, None, 1.33, 1, 0),
+    ]
+    inputs, outputs = {}, {}
+    for i, (width, height, side, area, aspect, bicubic, flip) in enumerate(draws):
+        picture = torch.randint(0, 256, (height, width, 3), dtype=torch.uint8)
+        steps = transforms_factory.transforms_imagenet_train(
+            side, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3), train_crop_mode="rkrc", interpolation="random", hflip=0.0,
+            color_jitter=None, normalize=False, use_prefetcher=True, mean=(0,), std=(1,),
+        ).transforms[:2]
+        transforms.random = Drawn(area, aspect, bicubic)
+        image = Image.fromarray(picture.numpy())
+        for step in steps:
+            image = step(image)
+        out = torch.from_numpy(numpy.array(image))
+        inputs[f"picture{i}"] = picture
+        inputs[f"draws{i}"] = torch.tensor([side, area or 0, aspect or 0, bicubic, flip])
+        outputs[f"square{i}"] = out.flip(1) if flip else out
+    write("finetune_augment", {}, torch.float32, inputs, outputs)
+
+
 if __name__ == "__main__":
+    augmentations()
     for name, case in CASES.items():
         fixture(name, case)
     write_configs("finetune", CASES)

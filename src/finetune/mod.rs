@@ -32,6 +32,7 @@
 //! [`Train`](crate::backend::Train)'s. Same weights, pictures and seed give the same bits for any number of threads.
 #![forbid(unsafe_code)]
 
+mod augment;
 mod block;
 mod builder;
 mod config;
@@ -52,6 +53,7 @@ mod student;
 mod teacher;
 mod trainer;
 
+pub use augment::Augmentation;
 pub use config::{AlignConfig, Objective};
 pub use decoder::DecoderConfig;
 pub use ema::EmaConfig;

@@ -3,6 +3,7 @@
 #[path = "../fixture/mod.rs"]
 mod fixture;
 
+mod augment;
 mod behaviour;
 mod case;
 mod parity;
