@@ -47,6 +47,7 @@ def arguments():
     p.add_argument("--batch", type=int)
     p.add_argument("--rate", type=float)
     p.add_argument("--turns", type=int)
+    p.add_argument("--units", type=lambda text: text.split(","), help="only turns of these units: box,mask,...")
     p.add_argument("--processes", type=int, default=2, help="processes of the scenes and joint phases")
     p.add_argument("--rank", type=int, default=0, help=argparse.SUPPRESS)
     return p.parse_args()
@@ -89,6 +90,8 @@ def spawn(a, part, rank=0):
     for name in ("init", "steps", "batch", "rate", "turns", "processes"):
         if (value := getattr(a, name)) is not None:
             command += [f"--{name}", str(value)]
+    if a.units:
+        command += ["--units", ",".join(a.units)]
     environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29531"}
     return subprocess.Popen([str(c) for c in command], env={**environment, **os.environ})
 
@@ -112,7 +115,7 @@ def main():
     cache = a.state / "scenes"
     if a.part:
         values = [d if v is None else v for v, d in zip((a.steps, a.batch, a.rate, a.turns), PARTS[a.part])]
-        run(a.part, a.state, cache, *values, a.init, a.rank, a.processes if a.part == "joint" else 1)
+        run(a.part, a.state, cache, *values, a.init, a.rank, a.processes if a.part == "joint" else 1, a.units)
     phases = [a.phase] if a.phase else ["scenes", "see", "parts", "tune", "joint"]
     if "scenes" in phases:
         render(a, cache)

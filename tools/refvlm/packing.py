@@ -32,10 +32,12 @@ class Packed:
 
 
 class Packer:
-    """Encodes turns with a cache; content words and digits weigh more in the loss."""
+    """Encodes turns with a cache; content words and digits weigh more in the loss. `units` keeps the turns with targets of
+    these units only."""
 
-    def __init__(self, tokenizer, prompt_tokens, turns, share=0.3):
+    def __init__(self, tokenizer, prompt_tokens, turns, share=0.3, units=None):
         self.tokenizer, self.prompt_tokens, self.turns, self.share = tokenizer, prompt_tokens, turns, share
+        self.units = units
         self.ref = tokenizer.token_to_id("<REF>")
         vocab = tokenizer.get_vocab()
         self.heavy = torch.ones(tokenizer.get_vocab_size())
@@ -60,6 +62,8 @@ class Packer:
         places = {u: [] for u in UNITS}
         for b, (shard, index) in enumerate(picks):
             fits = [t for t in shard.scenes[index]["turns"] if (sum(map(len, self.ids(t))) > SHORT) == long]
+            if self.units:
+                fits = [t for t in fits if t["plan"] and t["plan"][0]["unit"] in self.units]
             turns = choose(rng, fits, count)
             for t in turns:
                 head, answer = self.ids(t)

@@ -44,8 +44,16 @@ def averages(state, part):
     return {k.removeprefix("model."): v for k, v in data["average"].items()}, data["step"]
 
 
+def discard_stale(state):
+    """The tuned heads start from the heads: where those have trained on since, what was tuned before is set aside."""
+    heads, tuned = Path(state) / "heads.pt", Path(state) / "tune.pt"
+    if heads.exists() and tuned.exists() and tuned.stat().st_mtime < heads.stat().st_mtime:
+        tuned.rename(Path(state) / "tune.stale.pt")
+
+
 def gather_parts(model, state, init=None):
     """Load into the composition what the state folder holds of every part; gives the steps of each."""
+    discard_stale(state)
     own, steps = model.state_dict(), {}
     if init:
         own.update(load_directory(init).state_dict())
@@ -90,8 +98,9 @@ def reduce_gradients(world):
     return reduce
 
 
-def run(part, state, cache_path, steps, batch, rate, turns, init=None, rank=0, world=1):
-    """Train one part to `steps`. With `world` processes (joint phase) each has its own scenes and gradients are averaged."""
+def run(part, state, cache_path, steps, batch, rate, turns, init=None, rank=0, world=1, units=None):
+    """Train one part to `steps`, on turns of `units` only where given. With `world` processes (joint phase) each has its
+    own scenes and gradients are averaged."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu":
         torch.set_num_threads(1)
@@ -104,7 +113,7 @@ def run(part, state, cache_path, steps, batch, rate, turns, init=None, rank=0, w
     gather_parts(model, state, init)
     if "visual_tower" in model.config:
         model.visual_tower.to(memory_format=torch.channels_last)
-    packer = Packer(tokenizer, model.vpt_encoder.tokens, turns)
+    packer = Packer(tokenizer, model.vpt_encoder.tokens, turns, units=units)
     follows = part in ("heads", "language", "pose", "tune")
     if part == "vit":
         module = SeeingEncoder(model)
