@@ -347,7 +347,7 @@ typedef struct triplet_prompt {
    */
   triplet_prompt_kind kind;
   /**
-   * Of a scribble, in pixels; 0 for 10/336 of the picture's longer side.
+   * Of a scribble, in pixels; 0 for 20/336 of the picture's longer side.
    */
   float width;
   /**

@@ -25,7 +25,7 @@ pub const TRIPLET_PROMPT_MASK: triplet_prompt_kind = 3;
 pub struct triplet_prompt {
     /// What it is.
     pub kind: triplet_prompt_kind,
-    /// Of a scribble, in pixels; 0 for 10/336 of the picture's longer side.
+    /// Of a scribble, in pixels; 0 for 20/336 of the picture's longer side.
     pub width: f32,
     /// Of a point or a box, in pixels.
     pub area: triplet_box,

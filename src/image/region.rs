@@ -21,7 +21,7 @@ pub const MAX_PROMPTS: usize = 64;
 /// Most points of one scribble.
 const MAX_POINTS: usize = 4096;
 
-/// Radius of a point and default width of a scribble, as a fraction of the square's side: 10 pixels of 336.
+/// Radius of a point and of the brush that draws a scribble, as a fraction of the square's side: 10 pixels of 336.
 const BRUSH: f64 = 10.0 / 336.0;
 
 /// What a caller points at; coordinates in pixels of the picture, inside or on its border.
@@ -35,7 +35,7 @@ pub enum VisualPrompt<'a> {
     Scribble {
         /// Points `[x, y]` of the polyline, at least one.
         points: &'a [[f32; 2]],
-        /// Width of the stroke in pixels, at most the padded side; `None` is 10/336 of it.
+        /// Width of the stroke in pixels, at most the padded side; `None` is that of a point: 20/336 of it.
         width: Option<f32>,
     },
     /// One byte per pixel of the picture, row-major; the region is where it is not 0.
@@ -158,7 +158,7 @@ fn checked<'a>(
                 return Err(Error::Limit { limit: "scribble points", max, got });
             }
             points.iter().try_for_each(|&point| inside(point))?;
-            let width = width.unwrap_or((BRUSH * square.side() as f64) as f32);
+            let width = width.unwrap_or((2.0 * BRUSH * square.side() as f64) as f32);
             if !(width > 0.0 && width <= square.side() as f32) {
                 return Err(error(format!("has a width of {width}, but must be in (0, {}]", square.side())));
             }
