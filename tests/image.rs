@@ -257,9 +257,10 @@ fn prompts_turn_on_the_cells_they_touch() {
     let dot = VisualPrompt::Scribble { points: &[[15.0, 15.0]], width: None };
     assert_eq!(on(dot), [(3, 1)]);
     // a scribble is drawn with a brush of a point's size
-    for point in [[5.0, 5.0], [11.0, 9.0], [12.2, 12.2]] {
-        let dot = VisualPrompt::Scribble { points: &[point], width: None };
-        assert_eq!(on(dot), on(VisualPrompt::Point(point)));
+    let places = [[5.0, 5.0], [11.0, 9.0], [12.2, 12.2]];
+    for points in places.chunks(1) {
+        let dot = VisualPrompt::Scribble { points, width: None };
+        assert_eq!(on(dot), on(VisualPrompt::Point(points[0])));
     }
     // through a cell with both ends outside it
     let line = [[1.0, 15.0], [79.0, 15.0]];
