@@ -1,7 +1,8 @@
 //! The processor's floating-point state: the library computes in the standard one (round to nearest, denormals kept,
 //! exceptions masked) whatever the host has set, and gives the host its own back.
 //!
-//! On x86 this is MXCSR. Elsewhere nothing is changed, and results follow the host's state.
+//! On x86 this is MXCSR. Elsewhere (and in Miri, which knows no assembly) nothing is changed, and results follow the host's
+//! state.
 
 use core::cell::Cell;
 
@@ -34,16 +35,22 @@ impl Drop for Standard {
     }
 }
 
+/// Whether the library is at work on this thread, and not the host that it calls back into.
+pub(crate) fn at_work() -> bool {
+    HOST.try_with(Cell::get).ok().flatten().is_some()
+}
+
 /// Calls back into the host in the host's own state.
 pub(crate) fn in_host<T>(call: impl FnOnce() -> T) -> T {
-    let Some(host) = HOST.try_with(Cell::get).ok().flatten() else { return call() };
+    let Some(host) = HOST.try_with(Cell::take).ok().flatten() else { return call() };
     write(host);
     let value = call();
     write(STANDARD);
+    let _ = HOST.try_with(|outer| outer.set(Some(host)));
     value
 }
 
-#[cfg(any(target_arch = "x86_64", all(target_arch = "x86", target_feature = "sse")))]
+#[cfg(all(any(target_arch = "x86_64", all(target_arch = "x86", target_feature = "sse")), not(miri)))]
 fn read() -> u32 {
     let mut state = 0u32;
     // SAFETY: stores the four bytes of MXCSR to `state`, which is writable and aligned.
@@ -53,7 +60,7 @@ fn read() -> u32 {
     state
 }
 
-#[cfg(any(target_arch = "x86_64", all(target_arch = "x86", target_feature = "sse")))]
+#[cfg(all(any(target_arch = "x86_64", all(target_arch = "x86", target_feature = "sse")), not(miri)))]
 fn write(state: u32) {
     // SAFETY: `state` is the standard state or was read from MXCSR, so that no reserved bit is set. Code of the library
     // never runs under another state than the standard one, which is what the compiler assumes.
@@ -62,15 +69,15 @@ fn write(state: u32) {
     }
 }
 
-#[cfg(not(any(target_arch = "x86_64", all(target_arch = "x86", target_feature = "sse"))))]
+#[cfg(not(all(any(target_arch = "x86_64", all(target_arch = "x86", target_feature = "sse")), not(miri))))]
 fn read() -> u32 {
     STANDARD
 }
 
-#[cfg(not(any(target_arch = "x86_64", all(target_arch = "x86", target_feature = "sse"))))]
+#[cfg(not(all(any(target_arch = "x86_64", all(target_arch = "x86", target_feature = "sse")), not(miri))))]
 fn write(_state: u32) {}
 
-#[cfg(all(test, target_arch = "x86_64"))]
+#[cfg(all(test, target_arch = "x86_64", not(miri)))]
 mod tests {
     use super::*;
 
@@ -82,14 +89,18 @@ mod tests {
         write(host);
         {
             let _standard = Standard::enter();
+            assert!(at_work());
             assert_eq!(read(), STANDARD);
             in_host(|| {
+                assert!(!at_work());
                 assert_eq!(read(), host);
                 let _nested = Standard::enter();
                 assert_eq!(read(), STANDARD);
             });
+            assert!(at_work());
             assert_eq!(read(), STANDARD);
         }
+        assert!(!at_work());
         assert_eq!(read(), host);
         write(before);
     }

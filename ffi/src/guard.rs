@@ -5,16 +5,21 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::float_state::Standard;
 use crate::last_error;
+use crate::panics;
 use crate::status::{Failure, Result, TRIPLET_INTERNAL, TRIPLET_OK, triplet_status};
 
 /// Runs an export: no panic leaves it, and a failure becomes its status and this thread's message.
 pub(crate) fn guard(work: impl FnOnce() -> Result<()>) -> triplet_status {
     let _standard = Standard::enter();
+    panics::quieten();
     // What a panic leaves half done is either dropped with the panic or locked for good, see `session.rs`.
     let failure = match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(())) => return TRIPLET_OK,
         Ok(Err(failure)) => failure,
-        Err(panic) => Failure::new(TRIPLET_INTERNAL, format!("a defect of the library: {}", words(&*panic))),
+        Err(panic) => {
+            let (words, place) = (words(&*panic), panics::take_place());
+            Failure::new(TRIPLET_INTERNAL, format!("a defect of the library: {words}{place}"))
+        }
     };
     last_error::set(&failure.message);
     failure.status
@@ -23,6 +28,7 @@ pub(crate) fn guard(work: impl FnOnce() -> Result<()>) -> triplet_status {
 /// Runs an export that returns a value; `fallback` is what it returns after a panic.
 pub(crate) fn guard_value<T>(fallback: T, work: impl FnOnce() -> T) -> T {
     let _standard = Standard::enter();
+    panics::quieten();
     catch_unwind(AssertUnwindSafe(work)).unwrap_or(fallback)
 }
 
@@ -46,7 +52,9 @@ mod tests {
     #[test]
     fn panics_and_failures_become_statuses() {
         assert_eq!(guard(|| panic!("number {}", 7)), TRIPLET_INTERNAL);
-        assert_eq!(last(), "a defect of the library: number 7");
+        let words = last();
+        assert!(words.starts_with("a defect of the library: number 7, "), "{words}");
+        assert!(words.contains("guard.rs:"), "the place: {words}");
         assert_eq!(
             guard(|| Err(Failure::argument("width", "is 0"))),
             crate::status::TRIPLET_INVALID_ARGUMENT

@@ -20,6 +20,7 @@ pub mod last_error;
 pub mod mask;
 mod memory;
 pub mod model;
+mod panics;
 pub mod prompt;
 mod registry;
 pub mod reply;

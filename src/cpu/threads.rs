@@ -4,6 +4,8 @@
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "std")]
+use alloc::format;
+#[cfg(feature = "std")]
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 #[cfg(feature = "std")]
@@ -55,7 +57,8 @@ pub(super) fn cores() -> usize {
 impl Threads {
     /// `count` threads; the calling thread alone for 0 and 1, or where the system starts no threads.
     pub(super) fn new(count: usize) -> Threads {
-        let build = || rayon::ThreadPoolBuilder::new().num_threads(count).build().ok();
+        let name = |index: usize| format!("triplet-{index}");
+        let build = || rayon::ThreadPoolBuilder::new().num_threads(count).thread_name(name).build().ok();
         Threads { pool: if count > 1 { build().map(|pool| Pool::Own(Arc::new(pool))) } else { None } }
     }
 
