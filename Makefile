@@ -8,6 +8,8 @@ CARGO_TARGET_DIR ?= target
 # release or dev
 PROFILE ?= release
 STRIP ?= strip
+NM ?= nm
+OBJCOPY ?= objcopy
 
 VERSION := $(shell sed -n '/^\[workspace.package\]/,/^$$/s/^version = "\(.*\)"/\1/p' Cargo.toml)
 ABI := $(shell sed -n 's/^pub const TRIPLET_ABI: u32 = \(.*\);/\1/p' ffi/src/version.rs)
@@ -21,8 +23,15 @@ INSTALLED := $(HEADERS:%=$(INCLUDEDIR)/%) \
              $(LIBDIR)/cmake/triplet/tripletConfig.cmake $(LIBDIR)/cmake/triplet/tripletConfigVersion.cmake
 
 .PHONY: all install uninstall header
+# The static library is one object that lets go of all names but its own, so that it meets no other library's, and not that
+# of a second library in Rust.
 all:
 	CARGO_TARGET_DIR=$(CARGO_TARGET_DIR) $(CARGO) build --profile $(PROFILE) -p triplet-ffi
+	$(NM) -D --defined-only $(BUILT)/libtriplet_c.so | sed -n 's/.* T \(triplet_.*\)/-u \1/p' > $(BUILT)/triplet.exports
+	$(LD) -r -S --gc-sections @$(BUILT)/triplet.exports $(BUILT)/libtriplet_c.a -o $(BUILT)/triplet.o
+	$(OBJCOPY) -w --keep-global-symbol='triplet_*' --strip-unneeded -R .llvmbc -R .llvmcmd $(BUILT)/triplet.o
+	rm -f $(BUILT)/libtriplet_one.a
+	$(AR) rcs $(BUILT)/libtriplet_one.a $(BUILT)/triplet.o
 
 install: all
 	install -d $(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(LIBDIR)/cmake/triplet
@@ -31,8 +40,7 @@ install: all
 	$(STRIP) --strip-unneeded $(DESTDIR)$(LIBDIR)/libtriplet.so.$(VERSION)
 	ln -sf libtriplet.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libtriplet.so.$(ABI)
 	ln -sf libtriplet.so.$(ABI) $(DESTDIR)$(LIBDIR)/libtriplet.so
-	install -m 644 $(BUILT)/libtriplet_c.a $(DESTDIR)$(LIBDIR)/libtriplet.a
-	$(STRIP) --strip-debug $(DESTDIR)$(LIBDIR)/libtriplet.a
+	install -m 644 $(BUILT)/libtriplet_one.a $(DESTDIR)$(LIBDIR)/libtriplet.a
 	sed $(FILLED) ffi/install/triplet.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/triplet.pc
 	sed $(FILLED) ffi/install/tripletConfig.cmake.in > $(DESTDIR)$(LIBDIR)/cmake/triplet/tripletConfig.cmake
 	sed $(FILLED) ffi/install/tripletConfigVersion.cmake.in > $(DESTDIR)$(LIBDIR)/cmake/triplet/tripletConfigVersion.cmake
