@@ -124,12 +124,12 @@ fn detected() -> u8 {
     }
 }
 
-#[cfg(not(all(target_arch = "x86_64", target_feature = "sse2")))]
+#[cfg(any(miri, not(all(target_arch = "x86_64", target_feature = "sse2"))))]
 fn detect() -> u8 {
     Isa::Portable.bit()
 }
 
-#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
 fn detect() -> u8 {
     use core::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
 
