@@ -102,7 +102,7 @@ fn demo(criterion: &mut Criterion) {
     let parts = ModelDir::open(dir).expect("its directory");
     let config = LlamaConfig::parse(&parts.config.module("llm").expect("fields")).expect("a configuration");
     let llm = Llama::load(&Loader::new(&parts.weights, &cpu, "llm"), &config).expect("a language model");
-    let mut cache = KvCache::new(&cpu, &config).expect("memory");
+    let mut cache = KvCache::new(&cpu, &config, usize::MAX).expect("memory");
     let prompt = llm.embed(&cpu, &[5; 400]).expect("embeddings");
     llm.forward(&cpu, prompt.view(), &mut cache).expect("a prompt");
     let step = |cache: &mut KvCache<Cpu>| -> triplet::Result<Vec<f32>> {

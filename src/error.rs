@@ -81,8 +81,12 @@ pub enum Error {
     },
     /// Memory could not be had.
     Memory {
+        /// What it was for, for example `linear` or `kv_cache`.
+        what: &'static str,
         /// Bytes that were asked for.
         bytes: u64,
+        /// Bytes that were left of memory of a fixed size; `None` where the system refused.
+        left: Option<u64>,
     },
 }
 
@@ -99,7 +103,12 @@ impl fmt::Display for Error {
             Error::NonFinite { module } => write!(f, "{module}: produced a value that is not finite"),
             Error::Plan { item, reason } => write!(f, "plan item {item}: {reason}"),
             Error::Missing { module } => write!(f, "the model has no {module}"),
-            Error::Memory { bytes } => write!(f, "out of memory: {bytes} bytes could not be had"),
+            Error::Memory { what, bytes, left: Some(left) } => {
+                write!(f, "out of memory: {what} needs {bytes} bytes, but {left} are left")
+            }
+            Error::Memory { what, bytes, left: None } => {
+                write!(f, "out of memory: {what} needs {bytes} bytes, which could not be had")
+            }
         }
     }
 }

@@ -7,6 +7,7 @@
 
 extern crate alloc;
 
+pub mod arena;
 pub mod backend;
 pub mod checked;
 pub mod config;

@@ -85,7 +85,7 @@ fn hidden_states_and_logits_agree_with_transformers() {
     let (fixture, backend) = (Fixture::open(), Cpu::new());
     for name in MODELS {
         let model = fixture.model(&backend, name);
-        let mut cache = KvCache::new(&backend, model.config()).unwrap();
+        let mut cache = KvCache::new(&backend, model.config(), usize::MAX).unwrap();
         let embeddings = model.embed(&backend, &fixture.ids(name)).unwrap();
         let hidden = model.forward(&backend, embeddings.view(), &mut cache).unwrap();
         let logits = model.logits(&backend, hidden.view()).unwrap();
@@ -112,10 +112,10 @@ fn bits_do_not_depend_on_how_a_text_is_cut() {
     for name in MODELS {
         let model = fixture.model(&backend, name);
         let ids = fixture.ids(name);
-        let mut whole = KvCache::new(&backend, model.config()).unwrap();
+        let mut whole = KvCache::new(&backend, model.config(), usize::MAX).unwrap();
         let expected = read(&model, &backend, &mut whole, &ids, &[ids.len()]);
         for cuts in [vec![1; ids.len()], vec![1, 8, 3, 16, 12], vec![33, 7]] {
-            let mut cache = KvCache::new(&backend, model.config()).unwrap();
+            let mut cache = KvCache::new(&backend, model.config(), usize::MAX).unwrap();
             let got = read(&model, &backend, &mut cache, &ids, &cuts);
             assert!(got.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits()), "{name} {cuts:?}");
         }
@@ -130,9 +130,9 @@ fn a_truncated_cache_goes_on_with_the_bits_of_a_fresh_one() {
         let ids = fixture.ids(name);
         let other: Vec<u32> = ids.iter().map(|id| (id + 7) % model.config().vocab_size as u32).collect();
         let joined: Vec<u32> = ids.iter().take(15).chain(other.iter().skip(15)).copied().collect();
-        let mut fresh = KvCache::new(&backend, model.config()).unwrap();
+        let mut fresh = KvCache::new(&backend, model.config(), usize::MAX).unwrap();
         let expected = read(&model, &backend, &mut fresh, &joined, &[40]);
-        let mut cache = KvCache::new(&backend, model.config()).unwrap();
+        let mut cache = KvCache::new(&backend, model.config(), usize::MAX).unwrap();
         read(&model, &backend, &mut cache, &ids, &[40]);
         cache.truncate(15);
         assert_eq!(cache.len(), 15);
@@ -146,7 +146,7 @@ fn a_truncated_cache_goes_on_with_the_bits_of_a_fresh_one() {
 fn limits_and_bad_ids_are_named_and_leave_the_cache_alone() {
     let (fixture, backend) = (Fixture::open(), Cpu::new());
     let model = fixture.model(&backend, "llama2");
-    let mut cache = KvCache::new(&backend, model.config()).unwrap();
+    let mut cache = KvCache::new(&backend, model.config(), usize::MAX).unwrap();
     let ids = fixture.ids("llama2");
     read(&model, &backend, &mut cache, &ids, &[40]);
     let more = model.embed(&backend, ids.get(..25).unwrap()).unwrap();

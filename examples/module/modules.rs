@@ -189,7 +189,7 @@ fn llm<'a>(setting: &Setting<'a>, inputs: &Inputs) -> Result<Forward<'a>, Box<dy
     let copy = cpu.upload(embeddings.rows(), embeddings.cols(), &cpu.download(embeddings.view())?)?;
     let copy = std::rc::Rc::new(copy);
     Ok(Box::new(move || {
-        let mut cache = KvCache::new(cpu, llm.config())?;
+        let mut cache = KvCache::new(cpu, llm.config(), usize::MAX)?;
         let hidden = llm.forward(cpu, embeddings.view(), &mut cache)?;
         let logits = llm.logits(cpu, hidden.view())?;
         let embeddings = copy.clone();

@@ -47,6 +47,16 @@ pub fn upload(rows: usize, cols: usize, len: usize) -> Result<()> {
     ensure(rows.checked_mul(cols) == Some(len), "upload.data", || format!("{len} elements for {rows}x{cols}"))
 }
 
+/// [`Backend::download_to`].
+///
+/// # Errors
+/// [`Error::Shape`].
+pub fn download<B: Backend>(x: View<B>, len: usize) -> Result<()> {
+    ensure(x.rows().checked_mul(x.cols()) == Some(len), "download.out", || {
+        format!("{len} elements for {}x{}", x.rows(), x.cols())
+    })
+}
+
 /// [`Backend::read`].
 ///
 /// # Errors

@@ -6,7 +6,7 @@
 //! passes and a device backend can schedule freely.
 //!
 //! Contract of every operation:
-//! - operands are checked first; what does not fit is [`Error::Shape`](crate::Error::Shape), naming the operand;
+//! - operands are checked first; what does not fit is [`Error::Shape`], naming the operand;
 //! - the output is written whole; NaN and infinity propagate;
 //! - the same operands give the same bits for any number of threads, and a row of the output has the same bits whatever
 //!   other rows are in the batch;
@@ -26,7 +26,8 @@ pub use matrix::{Matrix, View, Weight};
 #[cfg(feature = "finetune")]
 pub use train::{AdamwStep, AttentionGradients, LinearGradients, LinearParameters, NormGradients, Train};
 
-use crate::error::Result;
+use crate::arena::Arena;
+use crate::error::{Error, Result};
 use crate::weights::Tensor;
 
 /// Height and width of a feature map in cells.
@@ -159,8 +160,8 @@ pub enum Resize {
     Bicubic,
 }
 
-/// A device that computes: memory for matrices and weights, and the operations.
-pub trait Backend: Sized {
+/// A device that computes: memory for matrices and weights, and the operations. Cheap to clone; clones share all of it.
+pub trait Backend: Clone {
     /// Memory of one matrix.
     type Buffer;
     /// A stored tensor in the backend's hands (for the CPU: the mapped bytes themselves).
@@ -169,37 +170,76 @@ pub trait Backend: Sized {
     /// Takes a tensor of the weights file; the CPU neither copies nor converts it.
     ///
     /// # Errors
-    /// [`Error::Memory`](crate::Error::Memory) where a device cannot hold it.
+    /// [`Error::Memory`] where a device cannot hold it.
     fn store(&self, tensor: &Tensor) -> Result<Self::Stored>;
 
     /// A matrix of zeros.
     ///
     /// # Errors
-    /// [`Error::Memory`](crate::Error::Memory), or [`Error::Limit`](crate::Error::Limit) where the size overflows.
+    /// [`Error::Memory`], or [`Error::Limit`] where the size overflows.
     fn zeros(&self, rows: usize, cols: usize) -> Result<Matrix<Self>>;
+
+    /// A matrix whose elements `write` writes, all of them, row-major. While sizes are measured `write` is not called.
+    ///
+    /// # Errors
+    /// As [`Backend::zeros`], and those of `write`.
+    fn written(
+        &self,
+        rows: usize,
+        cols: usize,
+        write: &mut dyn FnMut(&mut [f32]) -> Result<()>,
+    ) -> Result<Matrix<Self>>;
 
     /// A matrix with the `rows * cols` elements of `data`, row-major.
     ///
     /// # Errors
-    /// As [`Backend::zeros`]; [`Error::Shape`](crate::Error::Shape) where `data` has another length.
-    fn upload(&self, rows: usize, cols: usize, data: &[f32]) -> Result<Matrix<Self>>;
+    /// As [`Backend::zeros`]; [`Error::Shape`] where `data` has another length.
+    fn upload(&self, rows: usize, cols: usize, data: &[f32]) -> Result<Matrix<Self>> {
+        check::upload(rows, cols, data.len())?;
+        self.written(rows, cols, &mut |out| {
+            out.copy_from_slice(data);
+            Ok(())
+        })
+    }
+
+    /// Writes the elements of `x`, row-major without gaps, to `out`. While sizes are measured it does nothing.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where `out` has another length.
+    fn download_to(&self, x: View<Self>, out: &mut [f32]) -> Result<()>;
 
     /// The elements of `x`, row-major without gaps.
     ///
     /// # Errors
-    /// [`Error::Memory`](crate::Error::Memory).
-    fn download(&self, x: View<Self>) -> Result<Vec<f32>>;
+    /// [`Error::Memory`].
+    fn download(&self, x: View<Self>) -> Result<Vec<f32>> {
+        let len = crate::checked::Size::product(&[x.rows(), x.cols()])?.get();
+        let bytes = (len as u64).saturating_mul(size_of::<f32>() as u64);
+        let mut data = Vec::new();
+        let refused = |_| Error::Memory { what: "download", bytes, left: None };
+        data.try_reserve_exact(len).map_err(refused)?;
+        data.resize(len, 0.0);
+        self.download_to(x, &mut data)?;
+        Ok(data)
+    }
+
+    /// Where memory of the host comes from that belongs to a run: what is read back, what is made on the host.
+    fn arena(&self) -> &Arena;
+
+    /// The same matrix, moved down over memory that is free before it ([`Arena::settle`]). A loop that keeps one matrix from
+    /// round to round calls it at the end of each, or memory of a fixed size would fill up.
+    fn settle(&self, x: Matrix<Self>) -> Matrix<Self>;
 
     /// A stored tensor as a matrix of `f32`; `rows * cols` must be its number of elements.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) and as [`Backend::zeros`].
+    /// [`Error::Shape`] and as [`Backend::zeros`].
     fn read(&self, weight: &Weight<Self>, rows: usize, cols: usize) -> Result<Matrix<Self>>;
 
     /// Writes `x` into `out` with its upper left element at (`row`, `col`).
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) where it does not fit.
+    /// [`Error::Shape`] where it does not fit.
     fn copy(&self, x: View<Self>, out: &mut Matrix<Self>, row: usize, col: usize) -> Result<()>;
 
     /// Whether every element is finite.
@@ -211,38 +251,38 @@ pub trait Backend: Sized {
     /// `out[i] = x[rows[i]]`; rows may repeat.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) where a row does not exist.
+    /// [`Error::Shape`] where a row does not exist.
     fn gather(&self, x: View<Self>, rows: &[usize]) -> Result<Matrix<Self>>;
 
     /// `out[i] = table[ids[i]]`, table `[entries, cols]`.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) where an id is not below `entries`.
+    /// [`Error::Shape`] where an id is not below `entries`.
     fn embedding(&self, table: &Weight<Self>, ids: &[u32]) -> Result<Matrix<Self>>;
 
     /// `out[i] = a[i] + b[i mod b.rows]`; `b.rows` divides `a.rows`.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape).
+    /// [`Error::Shape`].
     fn add(&self, a: View<Self>, b: View<Self>) -> Result<Matrix<Self>>;
 
     /// `out = activation(x)`.
     ///
     /// # Errors
-    /// [`Error::Memory`](crate::Error::Memory).
+    /// [`Error::Memory`].
     fn activate(&self, x: View<Self>, activation: Activation) -> Result<Matrix<Self>>;
 
     /// `out = activation(gate) * up`, the gated feed-forward of Llama.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape).
+    /// [`Error::Shape`].
     fn gated(&self, gate: View<Self>, up: View<Self>, activation: Activation) -> Result<Matrix<Self>>;
 
     /// `y[r, n] = sum_k x[r, k] * weight[n, k] + bias[n]`, then the epilogue. `weight` is `[n, k, ...]`; trailing
     /// dimensions count as `k`.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape).
+    /// [`Error::Shape`].
     fn linear(
         &self,
         x: View<Self>,
@@ -254,14 +294,14 @@ pub trait Backend: Sized {
     /// `a [m, k]` times `b [k, n]`, or times the transpose of `b [n, k]`.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape).
+    /// [`Error::Shape`].
     fn matmul(&self, a: View<Self>, b: View<Self>, transpose_b: bool) -> Result<Matrix<Self>>;
 
     /// Cross-correlation of the map `x [grid.cells, c_in]`, plus bias, then the epilogue;
     /// the output has [`Conv::output`] cells.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape).
+    /// [`Error::Shape`].
     fn conv2d(
         &self,
         x: View<Self>,
@@ -276,7 +316,7 @@ pub trait Backend: Sized {
     /// `* weight + bias`, both `[cols / parts]`. `parts` is 1 but for query and key norms.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape).
+    /// [`Error::Shape`].
     fn layer_norm(
         &self,
         x: View<Self>,
@@ -289,14 +329,14 @@ pub trait Backend: Sized {
     /// `x / sqrt(mean(x^2) + eps) * weight` by rows.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape).
+    /// [`Error::Shape`].
     fn rms_norm(&self, x: View<Self>, weight: &Weight<Self>, eps: f32) -> Result<Matrix<Self>>;
 
     /// The columns are cut into `groups`; every group gets mean 0 and variance 1 over all rows (one picture), then
     /// `* weight + bias`, both `[cols]`, then the activation.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape).
+    /// [`Error::Shape`].
     fn group_norm(
         &self,
         x: View<Self>,
@@ -311,7 +351,7 @@ pub trait Backend: Sized {
     /// A query that may attend to no key gives zeros.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape).
+    /// [`Error::Shape`].
     fn attention(
         &self,
         q: View<Self>,
@@ -324,12 +364,12 @@ pub trait Backend: Sized {
     /// radians (the halves convention of Hugging Face); `frequencies` has `d / 2` entries.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape).
+    /// [`Error::Shape`].
     fn rope(&self, x: View<Self>, heads: usize, first: usize, frequencies: &[f32]) -> Result<Matrix<Self>>;
 
     /// The map `x [from.cells, c]` sampled at `to.cells`.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape).
+    /// [`Error::Shape`].
     fn resize(&self, x: View<Self>, from: Grid, to: Grid, resize: Resize) -> Result<Matrix<Self>>;
 }

@@ -6,14 +6,15 @@
 //! row's bits depend on its own query and keys alone; a masked key is never multiplied, whatever its value holds.
 #![forbid(unsafe_code)]
 
-use alloc::vec::Vec;
 use core::ops::Range;
 
 use super::Cpu;
+use super::blocks::Block;
 use super::isa::Op;
 use super::lanes::{Accumulate, K_BLOCK, Lanes, MAX_PANEL};
 use super::mat::Mat;
 use super::softmax::{Logits, softmax_row};
+use crate::arena::Room;
 use crate::backend::{Attention, AttentionMask};
 
 /// Most queries of one piece where the heads alone give enough pieces.
@@ -34,33 +35,82 @@ pub(super) fn visible(mask: AttentionMask, i: usize, keys: usize) -> Range<usize
     }
 }
 
+/// Most queries of one piece of work.
+fn most_queries(kv_heads: usize) -> usize {
+    if kv_heads >= 8 { QUERIES } else { FEW_QUERIES }
+}
+
+/// Elements of scratch that [`attention`] takes for `queries` queries of `heads * d` and keys of that number, values of
+/// `kv_heads * e` columns. More queries or keys never need less.
+pub(super) fn scratch(
+    cpu: &Cpu,
+    queries: usize,
+    keys: usize,
+    [d, e]: [usize; 2],
+    attention: &Attention,
+) -> usize {
+    if queries == 0 || e == 0 {
+        return 0;
+    }
+    let keys = match attention.mask {
+        AttentionMask::Full | AttentionMask::Causal { window: None, .. } => keys,
+        AttentionMask::Causal { window: Some(window), .. } => {
+            let most = queries.min(most_queries(attention.kv_heads)) + K_BLOCK;
+            keys.min(window.saturating_add(most))
+        }
+    };
+    cpu.isa.run(Need { keys, d, e }).saturating_mul(cpu.threads.workers())
+}
+
+/// [`sizes`] together.
+struct Need {
+    keys: usize,
+    d: usize,
+    e: usize,
+}
+
+impl Op for Need {
+    type Out = usize;
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, _lanes: L) -> usize {
+        sizes::<L>(self.keys, self.d, self.e).into_iter().fold(0, usize::saturating_add)
+    }
+}
+
+/// Elements of packed keys `[panel][d][PANEL]`, packed values `[panel][key][PANEL]`, a tile's queries
+/// `[block of d][row][K_BLOCK]`, its scores `[block of keys][row][K_BLOCK]` and its output `[row][PANEL]`.
+fn sizes<L: Lanes>(keys: usize, d: usize, e: usize) -> [usize; 5] {
+    let block_stride = L::TILE_ROWS * K_BLOCK;
+    [
+        keys.div_ceil(L::PANEL).saturating_mul(d * L::PANEL),
+        e.div_ceil(L::PANEL).saturating_mul(keys).saturating_mul(L::PANEL),
+        d.div_ceil(K_BLOCK).max(1) * block_stride,
+        keys.div_ceil(K_BLOCK) * block_stride,
+        L::TILE_ROWS * MAX_PANEL,
+    ]
+}
+
 /// Attention of checked operands into `out [q.rows, heads * e]`.
-pub(super) fn attention(cpu: &Cpu, q: Mat, k: Mat, v: Mat, attention: &Attention, out: &mut [f32]) {
+pub(super) fn attention(
+    cpu: &Cpu,
+    q: Mat,
+    k: Mat,
+    v: Mat,
+    attention: &Attention,
+    scratch: &mut [f32],
+    out: &mut [f32],
+) {
     let Attention { heads, kv_heads, .. } = *attention;
     let (d, e, group) = (q.cols / heads, v.cols / kv_heads, heads / kv_heads);
     if q.rows == 0 || e == 0 {
         return;
     }
-    let most = if kv_heads >= 8 { QUERIES } else { FEW_QUERIES };
-    let queries = q.rows.div_ceil(q.rows.div_ceil(most));
-    let mut items = Vec::new();
-    for (index, rows) in out.chunks_mut(queries * heads * e).enumerate() {
-        let base = items.len();
-        let count = rows.len() / (heads * e);
-        for head in 0..kv_heads {
-            let out = Vec::with_capacity(count * group);
-            items.push(Piece { head, first: index * queries, count, out });
-        }
-        for row in rows.chunks_mut(heads * e) {
-            for (h, cells) in row.chunks_mut(e).enumerate() {
-                items[base + h / group].out.push(cells);
-            }
-        }
-    }
+    let queries = q.rows.div_ceil(q.rows.div_ceil(most_queries(kv_heads)));
     let cost = q.rows.saturating_mul(k.rows).saturating_mul(heads).saturating_mul(d + e);
     let shape = Shape { q, k, v, d, e, group, attention };
-    cpu.threads.each(cost, items, Vec::new, |memory, piece| {
-        cpu.isa.run(Run { shape: &shape, piece, memory });
+    cpu.threads.blocks(cost, out, heads * e, [queries, group * e], scratch, |scratch, [first, col], out| {
+        cpu.isa.run(Run { shape: &shape, head: col / (group * e), first, out, scratch });
     });
 }
 
@@ -75,18 +125,13 @@ struct Shape<'a> {
     attention: &'a Attention,
 }
 
-/// Key-value head `head`, `count` queries from `first` on; `out` holds their rows, head by head within a query.
-struct Piece<'a> {
-    head: usize,
-    first: usize,
-    count: usize,
-    out: Vec<&'a mut [f32]>,
-}
-
+/// Key-value head `head` and the queries from `first` on; `out` holds the columns of their query heads.
 struct Run<'a, 'b> {
     shape: &'b Shape<'b>,
-    piece: Piece<'a>,
-    memory: &'b mut Vec<f32>,
+    head: usize,
+    first: usize,
+    out: Block<'a>,
+    scratch: &'b mut [f32],
 }
 
 impl Op for Run<'_, '_> {
@@ -94,46 +139,33 @@ impl Op for Run<'_, '_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) {
-        let Run { shape, mut piece, memory } = self;
+        let Run { shape, head, first, mut out, scratch } = self;
+        let count = out.rows();
         let Shape { q, k, v, d, e, group, attention } = *shape;
         let logits = Logits { scale: attention.scale, soft_cap: attention.soft_cap };
         let seen = |query: usize| visible(attention.mask, query, k.rows);
-        let first_key = seen(piece.first).start / K_BLOCK * K_BLOCK;
-        let end_key = seen(piece.first + piece.count - 1).end;
+        let first_key = seen(first).start / K_BLOCK * K_BLOCK;
+        let end_key = seen(first + count - 1).end;
         if first_key >= end_key {
-            return piece.out.iter_mut().for_each(|row| row.fill(0.0));
+            return (0..count).for_each(|query| out.row(query).fill(0.0));
         }
 
-        // Memory: packed keys [panel][d][PANEL], packed values [panel][key][PANEL], a tile's queries [block of d][row][K_BLOCK],
-        // its scores [block of keys][row][K_BLOCK] and its output [row][PANEL].
         let keys = end_key - first_key;
         let key_panels = keys.div_ceil(L::PANEL);
         let value_panels = e.div_ceil(L::PANEL);
-        let d_blocks = d.div_ceil(K_BLOCK).max(1);
-        let key_blocks = keys.div_ceil(K_BLOCK);
         let block_stride = L::TILE_ROWS * K_BLOCK;
-        let sizes = [
-            key_panels * d * L::PANEL,
-            value_panels * keys * L::PANEL,
-            d_blocks * block_stride,
-            key_blocks * block_stride,
-            L::TILE_ROWS * MAX_PANEL,
-        ];
-        memory.resize(sizes.iter().sum::<usize>().max(memory.len()), 0.0);
-        let (packed_keys, rest) = memory.split_at_mut(sizes[0]);
-        let (packed_values, rest) = rest.split_at_mut(sizes[1]);
-        let (queries, rest) = rest.split_at_mut(sizes[2]);
-        let (scores, rest) = rest.split_at_mut(sizes[3]);
-        let sums = &mut rest[..sizes[4]];
+        let mut room = Room::new(scratch);
+        let [packed_keys, packed_values, queries, scores, sums] =
+            sizes::<L>(keys, d, e).map(|size| room.take(size));
 
-        let k_head = k.columns(piece.head * d, d);
+        let k_head = k.columns(head * d, d);
         for panel in 0..key_panels {
             let key = first_key + panel * L::PANEL;
             let (bytes, stride) = k_head.bytes(key);
             let packed = &mut packed_keys[panel * d * L::PANEL..(panel + 1) * d * L::PANEL];
             lanes.pack(bytes, stride, L::PANEL.min(end_key - key), d, packed);
         }
-        let v_head = v.columns(piece.head * e, e);
+        let v_head = v.columns(head * e, e);
         for key in 0..keys {
             let row = v_head.row(first_key + key);
             for (panel, cells) in row.chunks(L::PANEL).enumerate() {
@@ -144,13 +176,13 @@ impl Op for Run<'_, '_> {
             }
         }
 
-        let rows = piece.count * group;
+        let rows = count * group;
         let per_tile = rows.div_ceil(rows.div_ceil(L::TILE_ROWS));
         for start in (0..rows).step_by(per_tile) {
             let tile_rows = per_tile.min(rows - start);
             // Keys of the tile's rows, counted from `first_key`.
             let of_row = |i: usize| {
-                let keys = seen(piece.first + (start + i) / group);
+                let keys = seen(first + (start + i) / group);
                 keys.start.max(first_key) - first_key..keys.end.max(first_key) - first_key
             };
             let widest = of_row(0).start..of_row(tile_rows - 1).end;
@@ -158,8 +190,8 @@ impl Op for Run<'_, '_> {
             let shared = shared.start..shared.end.max(shared.start);
 
             for i in 0..tile_rows {
-                let (query, head) = ((start + i) / group, piece.head * group + (start + i) % group);
-                let row = &q.row(piece.first + query)[head * d..(head + 1) * d];
+                let (query, head) = ((start + i) / group, head * group + (start + i) % group);
+                let row = &q.row(first + query)[head * d..(head + 1) * d];
                 for (block, cells) in row.chunks(K_BLOCK).enumerate() {
                     queries[block * block_stride + i * K_BLOCK..][..cells.len()].copy_from_slice(cells);
                 }
@@ -185,7 +217,7 @@ impl Op for Run<'_, '_> {
             for panel in 0..value_panels {
                 sums.fill(0.0);
                 let packed = &packed_values[panel * keys * L::PANEL..];
-                let weighted = WeightedSum { scores, packed, block_stride };
+                let weighted = WeightedSum { scores: &*scores, packed, block_stride };
                 for i in 0..tile_rows {
                     let keys = of_row(i);
                     weighted.add(lanes, i, 1, keys.start..shared.start.min(keys.end), sums);
@@ -196,9 +228,10 @@ impl Op for Run<'_, '_> {
                     weighted.add(lanes, i, 1, shared.end.max(keys.start)..keys.end, sums);
                 }
                 for i in 0..tile_rows {
-                    let out = &mut piece.out[start + i][panel * L::PANEL..];
+                    let (query, inner) = ((start + i) / group, (start + i) % group);
+                    let cells = &mut out.row(query)[inner * e..(inner + 1) * e][panel * L::PANEL..];
                     let inverse = if of_row(i).is_empty() { 0.0 } else { 1.0 / totals[i] };
-                    for (out, sum) in out.iter_mut().zip(&sums[i * L::PANEL..(i + 1) * L::PANEL]) {
+                    for (out, sum) in cells.iter_mut().zip(&sums[i * L::PANEL..(i + 1) * L::PANEL]) {
                         *out = sum * inverse;
                     }
                 }

@@ -1,55 +1,54 @@
 //! `impl Backend for Cpu`: check the shapes, allocate the output, run the operation.
 #![forbid(unsafe_code)]
 
-use alloc::vec::Vec;
-
 use super::Cpu;
 use super::conv2d::Windows;
 use super::finish::Finish;
 use super::mat::{Elements, Mat};
-use super::product::{Right, product};
+use super::product::{self, Right, product};
+use super::room::vector;
 use super::{
     activate, add, attention, conv2d, depthwise, embedding, group_norm, layer_norm, resize, rms_norm, rope,
 };
+use crate::arena::{Arena, Buffer, Room};
 use crate::backend::{
     Activation, Attention, Backend, Conv, Epilogue, Grid, Matrix, Resize, View, Weight, check,
 };
 use crate::checked::Size;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::weights::Tensor;
 
 impl Cpu {
-    /// Room for `rows * cols` elements: zeros, or NaN and a canary where the backend is poisoned.
-    pub(super) fn allocate(&self, rows: usize, cols: usize) -> Result<Vec<f32>> {
-        let (start, canary) = if self.poison { (f32::NAN, Cpu::CANARY) } else { (0.0, 0) };
-        let len = Size::product(&[rows, cols])?.plus(canary)?;
-        let bytes = len.times(size_of::<f32>())?.get() as u64;
-        let mut buffer = Vec::new();
-        buffer.try_reserve_exact(len.get()).map_err(|_| Error::Memory { bytes })?;
-        buffer.resize(len.get(), start);
+    /// Room for `rows * cols` elements; NaN and a canary where the backend is poisoned.
+    pub(super) fn take(&self, what: &'static str, rows: usize, cols: usize) -> Result<Buffer> {
+        let canary = if self.poison { Cpu::CANARY } else { 0 };
+        let mut buffer = self.arena.take(what, Size::product(&[rows, cols])?.plus(canary)?.get())?;
+        if self.poison {
+            buffer.fill(f32::NAN);
+        }
         Ok(buffer)
     }
 
-    /// A new matrix whose elements `fill` writes.
+    /// A new matrix whose elements `fill` writes, with `scratch` elements more while it does. `what` is the operation.
     pub(super) fn matrix(
         &self,
-        rows: usize,
-        cols: usize,
-        fill: impl FnOnce(&mut [f32]) -> Result<()>,
+        what: &'static str,
+        [rows, cols]: [usize; 2],
+        scratch: usize,
+        fill: impl FnOnce(&mut [f32], &mut [f32]) -> Result<()>,
     ) -> Result<Matrix<Cpu>> {
-        let mut buffer = self.allocate(rows, cols)?;
-        fill(&mut buffer[..rows * cols])?;
+        let mut buffer = self.take(what, rows, cols)?;
+        let mut scratch = self.take(what, 1, scratch)?;
+        if !self.arena.is_measuring() {
+            let end = scratch.len() - if self.poison { Cpu::CANARY } else { 0 };
+            fill(&mut buffer[..rows * cols], &mut scratch[..end])?;
+        }
         Ok(Matrix::from_buffer(buffer, rows, cols))
-    }
-
-    /// The elements of an optional vector.
-    pub(super) fn vector(&self, weight: Option<&Weight<Cpu>>) -> Result<Option<Vec<f32>>> {
-        weight.map(|weight| Ok(Elements::new(weight)?.to_vec(self.isa))).transpose()
     }
 }
 
 impl Backend for Cpu {
-    type Buffer = Vec<f32>;
+    type Buffer = Buffer;
     type Stored = Tensor;
 
     fn store(&self, tensor: &Tensor) -> Result<Tensor> {
@@ -57,34 +56,50 @@ impl Backend for Cpu {
     }
 
     fn zeros(&self, rows: usize, cols: usize) -> Result<Matrix<Cpu>> {
-        self.matrix(rows, cols, |out| {
-            out.fill(0.0);
-            Ok(())
-        })
+        if self.poison {
+            return self.matrix("zeros", [rows, cols], 0, |out, _| {
+                out.fill(0.0);
+                Ok(())
+            });
+        }
+        let buffer = self.arena.zeros("zeros", Size::product(&[rows, cols])?.get())?;
+        Ok(Matrix::from_buffer(buffer, rows, cols))
     }
 
-    fn upload(&self, rows: usize, cols: usize, data: &[f32]) -> Result<Matrix<Cpu>> {
-        check::upload(rows, cols, data.len())?;
-        self.matrix(rows, cols, |out| {
-            out.copy_from_slice(data);
-            Ok(())
-        })
+    fn written(
+        &self,
+        rows: usize,
+        cols: usize,
+        write: &mut dyn FnMut(&mut [f32]) -> Result<()>,
+    ) -> Result<Matrix<Cpu>> {
+        self.matrix("written", [rows, cols], 0, |out, _| write(out))
     }
 
-    fn download(&self, x: View<Cpu>) -> Result<Vec<f32>> {
+    fn download_to(&self, x: View<Cpu>, out: &mut [f32]) -> Result<()> {
+        if self.arena.is_measuring() {
+            return Ok(());
+        }
+        check::download(x, out.len())?;
         let x = Mat::new(x)?;
-        let len = Size::product(&[x.rows, x.cols])?;
-        let bytes = len.times(size_of::<f32>())?.get() as u64;
-        let mut data = Vec::new();
-        data.try_reserve_exact(len.get()).map_err(|_| Error::Memory { bytes })?;
-        x.iter().for_each(|row| data.extend_from_slice(row));
-        Ok(data)
+        if x.cols > 0 {
+            x.iter().zip(out.chunks_exact_mut(x.cols)).for_each(|(row, out)| out.copy_from_slice(row));
+        }
+        Ok(())
+    }
+
+    fn arena(&self) -> &Arena {
+        &self.arena
+    }
+
+    fn settle(&self, mut x: Matrix<Cpu>) -> Matrix<Cpu> {
+        self.arena.settle(x.buffer_mut());
+        x
     }
 
     fn read(&self, weight: &Weight<Cpu>, rows: usize, cols: usize) -> Result<Matrix<Cpu>> {
         check::read(weight, rows, cols)?;
         let elements = Elements::new(weight)?;
-        self.matrix(rows, cols, |out| {
+        self.matrix("read", [rows, cols], 0, |out, _| {
             embedding::read(self, elements, out);
             Ok(())
         })
@@ -92,12 +107,12 @@ impl Backend for Cpu {
 
     fn copy(&self, x: View<Cpu>, out: &mut Matrix<Cpu>, row: usize, col: usize) -> Result<()> {
         check::copy(x, out, row, col)?;
+        if x.rows() == 0 || x.cols() == 0 || self.arena.is_measuring() {
+            return Ok(());
+        }
         let x = Mat::new(x)?;
         let cols = out.cols();
         let start = row * cols + col;
-        if x.rows == 0 || x.cols == 0 {
-            return Ok(());
-        }
         let buffer = out.buffer_mut();
         for (i, from) in x.iter().enumerate() {
             buffer[start + i * cols..][..x.cols].copy_from_slice(from);
@@ -106,14 +121,17 @@ impl Backend for Cpu {
     }
 
     fn is_finite(&self, x: View<Cpu>) -> Result<bool> {
+        if self.arena.is_measuring() {
+            return Ok(true);
+        }
         // A product with 0 is 0 exactly for finite numbers, so the sum needs no branch.
         Ok(Mat::new(x)?.iter().all(|row| row.iter().fold(0.0, |sum, x| sum + x * 0.0) == 0.0))
     }
 
     fn gather(&self, x: View<Cpu>, rows: &[usize]) -> Result<Matrix<Cpu>> {
         check::gather(x, rows)?;
-        let x = Mat::new(x)?;
-        self.matrix(rows.len(), x.cols, |out| {
+        self.matrix("gather", [rows.len(), x.cols()], 0, |out, _| {
+            let x = Mat::new(x)?;
             if x.cols > 0 {
                 out.chunks_exact_mut(x.cols)
                     .zip(rows)
@@ -126,7 +144,7 @@ impl Backend for Cpu {
     fn embedding(&self, table: &Weight<Cpu>, ids: &[u32]) -> Result<Matrix<Cpu>> {
         let cols = check::embedding(table, ids)?;
         let elements = Elements::new(table)?;
-        self.matrix(ids.len(), cols, |out| {
+        self.matrix("embedding", [ids.len(), cols], 0, |out, _| {
             embedding::embedding(self, elements, ids, cols, out);
             Ok(())
         })
@@ -134,26 +152,23 @@ impl Backend for Cpu {
 
     fn add(&self, a: View<Cpu>, b: View<Cpu>) -> Result<Matrix<Cpu>> {
         check::add(a, b)?;
-        let (a, b) = (Mat::new(a)?, Mat::new(b)?);
-        self.matrix(a.rows, a.cols, |out| {
-            add::add(self, a, b, out);
+        self.matrix("add", [a.rows(), a.cols()], 0, |out, _| {
+            add::add(self, Mat::new(a)?, Mat::new(b)?, out);
             Ok(())
         })
     }
 
     fn activate(&self, x: View<Cpu>, activation: Activation) -> Result<Matrix<Cpu>> {
-        let x = Mat::new(x)?;
-        self.matrix(x.rows, x.cols, |out| {
-            activate::activate(self, x, None, activation, out);
+        self.matrix("activate", [x.rows(), x.cols()], 0, |out, _| {
+            activate::activate(self, Mat::new(x)?, None, activation, out);
             Ok(())
         })
     }
 
     fn gated(&self, gate: View<Cpu>, up: View<Cpu>, activation: Activation) -> Result<Matrix<Cpu>> {
         check::gated(gate, up)?;
-        let (gate, up) = (Mat::new(gate)?, Mat::new(up)?);
-        self.matrix(gate.rows, gate.cols, |out| {
-            activate::activate(self, gate, Some(up), activation, out);
+        self.matrix("gated", [gate.rows(), gate.cols()], 0, |out, _| {
+            activate::activate(self, Mat::new(gate)?, Some(Mat::new(up)?), activation, out);
             Ok(())
         })
     }
@@ -166,16 +181,25 @@ impl Backend for Cpu {
         epilogue: Epilogue<Cpu>,
     ) -> Result<Matrix<Cpu>> {
         let n = check::linear(x, weight, bias, &epilogue)?;
-        let (x, elements) = (Mat::new(x)?, Elements::new(weight)?);
-        let finish = Finish::new(self.isa, bias, &epilogue)?;
-        self.matrix(x.rows, n, |out| product(self, &x, Right::Weight(elements), n, &finish, out))
+        let elements = Elements::new(weight)?;
+        let scratch = Finish::scratch(bias, &epilogue) + product::scratch(self, x.rows(), x.cols(), n);
+        self.matrix("linear", [x.rows(), n], scratch, |out, scratch| {
+            let mut room = Room::new(scratch);
+            let finish = Finish::new(self.isa, bias, &epilogue, &mut room)?;
+            product(self, &Mat::new(x)?, Right::Weight(elements), n, &finish, room.rest(), out);
+            Ok(())
+        })
     }
 
     fn matmul(&self, a: View<Cpu>, b: View<Cpu>, transpose_b: bool) -> Result<Matrix<Cpu>> {
         let n = check::matmul(a, b, transpose_b)?;
-        let (a, b) = (Mat::new(a)?, Mat::new(b)?);
-        let right = if transpose_b { Right::Rows(b) } else { Right::Columns(b) };
-        self.matrix(a.rows, n, |out| product(self, &a, right, n, &Finish::NONE, out))
+        let scratch = product::scratch(self, a.rows(), a.cols(), n);
+        self.matrix("matmul", [a.rows(), n], scratch, |out, scratch| {
+            let (a, b) = (Mat::new(a)?, Mat::new(b)?);
+            let right = if transpose_b { Right::Rows(b) } else { Right::Columns(b) };
+            product(self, &a, right, n, &Finish::NONE, scratch, out);
+            Ok(())
+        })
     }
 
     fn conv2d(
@@ -189,15 +213,23 @@ impl Backend for Cpu {
     ) -> Result<Matrix<Cpu>> {
         let check::ConvSizes { kernel, channels, output } =
             check::conv2d(x, grid, weight, bias, conv, &epilogue)?;
-        let windows = Windows { x: Mat::new(x)?, grid, kernel, conv, output };
         let elements = Elements::new(weight)?;
-        let finish = Finish::new(self.isa, bias, &epilogue)?;
-        self.matrix(output.cells(), channels, |out| {
-            if conv.depthwise {
-                depthwise::depthwise(self, &windows, elements, &finish, out);
-                return Ok(());
+        let own = match conv.depthwise {
+            true => depthwise::scratch(self, kernel.cells(), channels),
+            false => {
+                product::scratch(self, output.cells(), x.cols().saturating_mul(kernel.cells()), channels)
             }
-            conv2d::conv2d(self, &windows, elements, channels, &finish, out)
+        };
+        let scratch = Finish::scratch(bias, &epilogue).saturating_add(own);
+        self.matrix("conv2d", [output.cells(), channels], scratch, |out, scratch| {
+            let windows = Windows { x: Mat::new(x)?, grid, kernel, conv, output };
+            let mut room = Room::new(scratch);
+            let finish = Finish::new(self.isa, bias, &epilogue, &mut room)?;
+            match conv.depthwise {
+                true => depthwise::depthwise(self, &windows, elements, &finish, room, out),
+                false => conv2d::conv2d(self, &windows, elements, channels, &finish, room.rest(), out),
+            }
+            Ok(())
         })
     }
 
@@ -210,20 +242,21 @@ impl Backend for Cpu {
         eps: f32,
     ) -> Result<Matrix<Cpu>> {
         check::layer_norm(x, parts, weight, bias)?;
-        let x = Mat::new(x)?;
-        let (weight, bias) = (self.vector(weight)?, self.vector(bias)?);
-        self.matrix(x.rows, x.cols, |out| {
-            layer_norm::layer_norm(self, x, parts, weight.as_deref(), bias.as_deref(), eps, out);
+        let scratch = vector(weight) + vector(bias);
+        self.matrix("layer_norm", [x.rows(), x.cols()], scratch, |out, scratch| {
+            let mut room = Room::new(scratch);
+            let (weight, bias) = (room.vector(weight, self.isa)?, room.vector(bias, self.isa)?);
+            layer_norm::layer_norm(self, Mat::new(x)?, parts, weight, bias, eps, out);
             Ok(())
         })
     }
 
     fn rms_norm(&self, x: View<Cpu>, weight: &Weight<Cpu>, eps: f32) -> Result<Matrix<Cpu>> {
         check::rms_norm(x, weight)?;
-        let x = Mat::new(x)?;
-        let weight = Elements::new(weight)?.to_vec(self.isa);
-        self.matrix(x.rows, x.cols, |out| {
-            rms_norm::rms_norm(self, x, &weight, eps, out);
+        let elements = Elements::new(weight)?;
+        self.matrix("rms_norm", [x.rows(), x.cols()], weight.elements(), |out, scratch| {
+            let weight = Room::new(scratch).elements(elements, self.isa);
+            rms_norm::rms_norm(self, Mat::new(x)?, weight, eps, out);
             Ok(())
         })
     }
@@ -238,11 +271,14 @@ impl Backend for Cpu {
         activation: Activation,
     ) -> Result<Matrix<Cpu>> {
         check::group_norm(x, groups, weight, bias)?;
-        let x = Mat::new(x)?;
-        let weight = Elements::new(weight)?.to_vec(self.isa);
-        let bias = Elements::new(bias)?.to_vec(self.isa);
-        self.matrix(x.rows, x.cols, |out| {
-            group_norm::group_norm(self, x, groups, &weight, &bias, eps, activation, out);
+        let (factors, offsets) = (Elements::new(weight)?, Elements::new(bias)?);
+        let scratch = weight.elements() + bias.elements() + group_norm::scratch(self, x.cols(), groups);
+        self.matrix("group_norm", [x.rows(), x.cols()], scratch, |out, scratch| {
+            let mut room = Room::new(scratch);
+            let weight = room.elements(factors, self.isa);
+            let bias = room.elements(offsets, self.isa);
+            let x = Mat::new(x)?;
+            group_norm::group_norm(self, x, groups, weight, bias, eps, activation, room.rest(), out);
             Ok(())
         })
     }
@@ -255,27 +291,28 @@ impl Backend for Cpu {
         attention: &Attention,
     ) -> Result<Matrix<Cpu>> {
         let cols = check::attention(q, k, v, attention)?;
-        let (q, k, v) = (Mat::new(q)?, Mat::new(k)?, Mat::new(v)?);
-        self.matrix(q.rows, cols, |out| {
-            attention::attention(self, q, k, v, attention, out);
+        let widths = [q.cols() / attention.heads, v.cols() / attention.kv_heads];
+        let scratch = attention::scratch(self, q.rows(), k.rows(), widths, attention);
+        self.matrix("attention", [q.rows(), cols], scratch, |out, scratch| {
+            let (q, k, v) = (Mat::new(q)?, Mat::new(k)?, Mat::new(v)?);
+            attention::attention(self, q, k, v, attention, scratch, out);
             Ok(())
         })
     }
 
     fn rope(&self, x: View<Cpu>, heads: usize, first: usize, frequencies: &[f32]) -> Result<Matrix<Cpu>> {
         check::rope(x, heads, frequencies.len())?;
-        let x = Mat::new(x)?;
-        self.matrix(x.rows, x.cols, |out| {
-            rope::rope(self, x, heads, first, frequencies, out);
+        let scratch = rope::scratch(self, frequencies.len());
+        self.matrix("rope", [x.rows(), x.cols()], scratch, |out, scratch| {
+            rope::rope(self, Mat::new(x)?, heads, first, frequencies, scratch, out);
             Ok(())
         })
     }
 
     fn resize(&self, x: View<Cpu>, from: Grid, to: Grid, resize: Resize) -> Result<Matrix<Cpu>> {
         let rows = check::resize(x, from, to)?;
-        let x = Mat::new(x)?;
-        self.matrix(rows, x.cols, |out| {
-            resize::resize(self, x, from, to, resize, out);
+        self.matrix("resize", [rows, x.cols()], resize::scratch(to), |out, scratch| {
+            resize::resize(self, Mat::new(x)?, from, to, resize, scratch, out);
             Ok(())
         })
     }

@@ -7,7 +7,6 @@ use super::finish::Finish;
 use super::mat::{Elements, Mat};
 use super::product::{Left, Right, product};
 use crate::backend::{Conv, Grid};
-use crate::error::Result;
 
 /// The windows of a map: one row per output cell, elements in the order of the weight (channel, kernel row, kernel column).
 pub(super) struct Windows<'a> {
@@ -60,14 +59,15 @@ impl Left for Windows<'_> {
     }
 }
 
-/// Convolution of checked operands into `out [output cells, c_out]`.
+/// Convolution of checked operands into `out [output cells, c_out]`; `scratch` is that of the product.
 pub(super) fn conv2d(
     cpu: &Cpu,
     windows: &Windows<'_>,
     weight: Elements<'_>,
     channels: usize,
     finish: &Finish<'_>,
+    scratch: &mut [f32],
     out: &mut [f32],
-) -> Result<()> {
-    product(cpu, windows, Right::Weight(weight), channels, finish, out)
+) {
+    product(cpu, windows, Right::Weight(weight), channels, finish, scratch, out);
 }

@@ -1,21 +1,21 @@
 //! What follows a product: `out = residual + scale * activation(y + bias)`, one row (or part of a row) at a time.
 #![forbid(unsafe_code)]
 
-use alloc::vec::Vec;
-
 use super::Cpu;
 use super::isa::Isa;
 use super::lanes::{Lanes, Zip, zip_in_place};
-use super::mat::{Elements, Mat};
+use super::mat::Mat;
 use super::maths::activate_in_place;
+use super::room::vector;
+use crate::arena::Room;
 use crate::backend::{Activation, Epilogue, Weight};
 use crate::error::Result;
 
 /// Bias and epilogue with their small vectors converted to `f32`.
 pub(super) struct Finish<'a> {
-    bias: Option<Vec<f32>>,
+    bias: Option<&'a [f32]>,
     activation: Activation,
-    scale: Option<Vec<f32>>,
+    scale: Option<&'a [f32]>,
     residual: Option<Mat<'a>>,
     /// Whether the product is added to what the output holds.
     pub(super) adds: bool,
@@ -52,19 +52,22 @@ impl<'a> Finish<'a> {
     #[cfg(feature = "finetune")]
     pub(super) const ADD: Finish<'static> = Finish { adds: true, ..Finish::NONE };
 
+    /// Elements of scratch that [`Finish::new`] takes.
+    pub(super) fn scratch(bias: Option<&Weight<Cpu>>, epilogue: &Epilogue<'_, Cpu>) -> usize {
+        vector(bias) + vector(epilogue.scale)
+    }
+
     /// Takes operands whose shapes were checked.
     pub(super) fn new(
         isa: Isa,
         bias: Option<&Weight<Cpu>>,
         epilogue: &Epilogue<'a, Cpu>,
+        room: &mut Room<'a>,
     ) -> Result<Finish<'a>> {
-        let read = |weight: Option<&Weight<Cpu>>| -> Result<Option<Vec<f32>>> {
-            weight.map(|weight| Ok(Elements::new(weight)?.to_vec(isa))).transpose()
-        };
         Ok(Finish {
-            bias: read(bias)?,
+            bias: room.vector(bias, isa)?,
             activation: epilogue.activation,
-            scale: read(epilogue.scale)?,
+            scale: room.vector(epilogue.scale, isa)?,
             residual: epilogue.residual.map(Mat::new).transpose()?,
             adds: false,
         })
@@ -73,11 +76,11 @@ impl<'a> Finish<'a> {
     /// Finishes `out`, which holds `y` of output row `row` from column `col` on.
     #[inline(always)]
     pub(super) fn apply<L: Lanes>(&self, lanes: L, row: usize, col: usize, out: &mut [f32]) {
-        if let Some(bias) = &self.bias {
+        if let Some(bias) = self.bias {
             zip_in_place(lanes, out, &bias[col..col + out.len()], Sum);
         }
         activate_in_place(lanes, out, self.activation);
-        if let Some(scale) = &self.scale {
+        if let Some(scale) = self.scale {
             zip_in_place(lanes, out, &scale[col..col + out.len()], Product);
         }
         if let Some(residual) = self.residual {

@@ -1,9 +1,6 @@
 //! Group norm over a whole map: every group of channels is normalised over all cells, two passes, sums of rows in f64.
 #![forbid(unsafe_code)]
 
-use alloc::vec;
-use alloc::vec::Vec;
-
 use super::Cpu;
 use super::finish::{Product, Sum};
 use super::isa::Op;
@@ -12,6 +9,11 @@ use super::layer_norm::{Itself, Minus, Square, Times};
 use super::mat::Mat;
 use super::maths::activate_in_place;
 use crate::backend::Activation;
+
+/// Elements of scratch that [`group_norm`] takes: mean and deviation of every group, and for every worker a row of one.
+pub(super) fn scratch(cpu: &Cpu, cols: usize, groups: usize) -> usize {
+    (2 * groups).saturating_add((cols / groups.max(1)).saturating_mul(cpu.threads.workers()))
+}
 
 /// Normalises `x` by `groups` groups of columns into `out`.
 #[allow(clippy::too_many_arguments)]
@@ -23,19 +25,20 @@ pub(super) fn group_norm(
     bias: &[f32],
     eps: f32,
     activation: Activation,
+    scratch: &mut [f32],
     out: &mut [f32],
 ) {
     if x.rows == 0 || x.cols == 0 {
         return;
     }
     let width = x.cols / groups;
-    let mut statistics = vec![[0.0f32; 2]; groups];
-    let work: Vec<_> = statistics.iter_mut().enumerate().collect();
+    let (statistics, scratch) = scratch.split_at_mut(2 * groups);
     let cost = x.rows.saturating_mul(x.cols).saturating_mul(6);
-    cpu.threads.each(cost, work, Vec::new, |scratch, (group, out)| {
-        *out = cpu.isa.run(Statistics { x: x.columns(group * width, width), eps, scratch });
+    cpu.threads.blocks(cost, statistics, 2, [1, 2], scratch, |scratch, [group, _], mut out| {
+        let found = cpu.isa.run(Statistics { x: x.columns(group * width, width), eps, scratch });
+        out.row(0).copy_from_slice(&found);
     });
-    let statistics = &statistics;
+    let statistics = statistics.as_chunks().0;
     cpu.threads.rows(6, out, x.cols, |first, out| {
         cpu.isa.run(Apply { x, first, width, statistics, weight, bias, activation, out });
     });
@@ -45,7 +48,7 @@ pub(super) fn group_norm(
 struct Statistics<'a> {
     x: Mat<'a>,
     eps: f32,
-    scratch: &'a mut Vec<f32>,
+    scratch: &'a mut [f32],
 }
 
 impl Op for Statistics<'_> {
@@ -61,8 +64,7 @@ impl Op for Statistics<'_> {
         let mean = (total / count) as f32;
         let mut squares = 0.0f64;
         for row in self.x.iter() {
-            self.scratch.clear();
-            self.scratch.extend_from_slice(row);
+            self.scratch.copy_from_slice(row);
             map_in_place(lanes, self.scratch, Minus(mean));
             squares += f64::from(sum_of(lanes, self.scratch, Square));
         }

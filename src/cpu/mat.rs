@@ -2,11 +2,9 @@
 #![forbid(unsafe_code)]
 
 use alloc::format;
-use alloc::vec;
-use alloc::vec::Vec;
 
 use super::Cpu;
-use super::isa::{Isa, Op};
+use super::isa::Op;
 use super::lanes::Lanes;
 use crate::backend::{View, Weight};
 use crate::error::{Error, Result};
@@ -91,11 +89,9 @@ impl<'a> Elements<'a> {
         &self.bytes[first * self.dtype.size()..]
     }
 
-    /// All elements as `f32`; for small tensors (biases, scales, filters).
-    pub(super) fn to_vec(self, isa: Isa) -> Vec<f32> {
-        let mut out = vec![0.0; self.bytes.len() / self.dtype.size()];
-        isa.run(Convert { from: self.bytes, dtype: self.dtype, out: &mut out });
-        out
+    /// Number of elements.
+    pub(super) fn len(self) -> usize {
+        self.bytes.len() / self.dtype.size()
     }
 }
 

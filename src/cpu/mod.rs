@@ -26,6 +26,8 @@ mod avx2;
 #[allow(unsafe_code)]
 mod avx512;
 mod backend;
+#[allow(unsafe_code)]
+mod blocks;
 mod conv2d;
 mod depthwise;
 mod embedding;
@@ -41,6 +43,7 @@ mod portable;
 mod product;
 mod resize;
 mod rms_norm;
+mod room;
 mod rope;
 mod softmax;
 mod threads;
@@ -55,14 +58,16 @@ pub use isa::Isa;
 #[cfg(feature = "std")]
 pub use threads::ParallelFor;
 
+use crate::arena::Arena;
 use crate::error::{Error, Result};
 use threads::Threads;
 
-/// The CPU backend: an instruction set and a pool of threads. Cheap to clone; clones share the pool.
+/// The CPU backend: an instruction set, a pool of threads and an arena. Cheap to clone; clones share pool and arena.
 #[derive(Clone)]
 pub struct Cpu {
     isa: Isa,
     threads: Threads,
+    arena: Arena,
     poison: bool,
 }
 
@@ -78,13 +83,13 @@ impl Cpu {
     /// As [`Cpu::new`] with `threads` threads. 0 counts as 1, and threads that the system refuses to start leave the
     /// calling thread alone, see [`Cpu::threads`].
     pub fn with_threads(threads: usize) -> Cpu {
-        Cpu { isa: preferred_isa(), threads: Threads::new(threads), poison: false }
+        Cpu::on(Threads::new(threads))
     }
 
     /// As [`Cpu::new`] on threads of the caller's, which are asked for every operation that is worth sharing.
     #[cfg(feature = "std")]
     pub fn with_parallel_for(threads: Arc<dyn ParallelFor>) -> Cpu {
-        Cpu { isa: preferred_isa(), threads: Threads::of_caller(threads), poison: false }
+        Cpu::on(Threads::of_caller(threads))
     }
 
     /// The same threads with another instruction set.
@@ -96,6 +101,18 @@ impl Cpu {
             return Err(Error::Input { field: "isa", reason: format!("this machine has no {}", isa.name()) });
         }
         Ok(Cpu { isa, ..self })
+    }
+
+    fn on(threads: Threads) -> Cpu {
+        Cpu { isa: preferred_isa(), threads, arena: Arena::HEAP, poison: false }
+    }
+
+    /// The same instruction set and threads with memory from `arena`. Weights are no part of it.
+    ///
+    /// With [`Arena::measuring`] no operation computes, but each takes the memory that it would: see
+    /// [`Model::memory`](crate::Model::memory).
+    pub fn in_arena(&self, arena: Arena) -> Cpu {
+        Cpu { arena, ..self.clone() }
     }
 
     /// For tests: outputs start as NaN instead of zeros, and [`Cpu::CANARY`] more elements follow every matrix, so that an

@@ -6,15 +6,12 @@
 //! order, each a chain of multiply-adds in ascending `k`; neither the tile nor the strip nor the number of rows enters.
 #![forbid(unsafe_code)]
 
-use alloc::vec;
-use alloc::vec::Vec;
-
 use super::Cpu;
+use super::blocks::Block;
 use super::finish::{Finish, Sum};
 use super::isa::Op;
 use super::lanes::{Accumulate, K_BLOCK, Lanes, MAX_PANEL, zip_in_place};
 use super::mat::{Elements, Mat};
-use crate::error::Result;
 
 /// Output columns of one piece of work; a multiple of every `PANEL`.
 const STRIP: usize = 64;
@@ -109,6 +106,28 @@ impl Right<'_> {
     }
 }
 
+/// Elements of scratch that [`product`] takes for `rows` rows of `k` elements. More rows never need less.
+pub(super) fn scratch(cpu: &Cpu, rows: usize, k: usize, n: usize) -> usize {
+    if rows == 0 || n == 0 {
+        return 0;
+    }
+    let copied = slab(rows, k).saturating_mul(k.next_multiple_of(K_BLOCK));
+    copied.saturating_add(cpu.threads.workers() * (PANELS + rows.min(most_rows(n)) * STRIP))
+}
+
+/// Rows that are copied in one go.
+fn slab(rows: usize, k: usize) -> usize {
+    (SLAB / k.next_multiple_of(K_BLOCK).max(K_BLOCK)).max(ROWS).min(rows)
+}
+
+/// Most rows of one piece of work.
+fn most_rows(n: usize) -> usize {
+    if n.div_ceil(STRIP) < 8 { FEW_ROWS } else { ROWS }
+}
+
+/// Elements of a worker's panel and of its converted columns.
+const PANELS: usize = 2 * K_BLOCK * MAX_PANEL;
+
 /// Computes the product into `out` (row-major, `n` columns, as many rows as `left`) and finishes it.
 pub(super) fn product(
     cpu: &Cpu,
@@ -116,23 +135,22 @@ pub(super) fn product(
     right: Right<'_>,
     n: usize,
     finish: &Finish<'_>,
+    scratch: &mut [f32],
     out: &mut [f32],
-) -> Result<()> {
+) {
     let (rows, k) = (left.rows(), left.k());
     if rows == 0 || n == 0 {
-        return Ok(());
+        return;
     }
-    let blocks = k.div_ceil(K_BLOCK);
-    let slab = (SLAB / (blocks.max(1) * K_BLOCK)).max(ROWS).min(rows);
-    let mut copied = cpu.allocate(slab, blocks * K_BLOCK)?;
+    let slab = slab(rows, k);
+    let (copied, scratch) = scratch.split_at_mut(slab * k.next_multiple_of(K_BLOCK));
     for (index, out) in out.chunks_mut(slab * n).enumerate() {
         let first = index * slab;
         let rows = out.len() / n;
-        let copied = &mut copied[..rows * blocks * K_BLOCK];
+        let copied = &mut copied[..rows * k.next_multiple_of(K_BLOCK)];
         copy_left(cpu, left, first, rows, copied);
-        strips(cpu, right, [rows, n, k], copied, first, finish, out);
+        strips(cpu, right, [rows, n, k], copied, first, finish, scratch, out);
     }
-    Ok(())
 }
 
 /// Copies `rows` rows from `first` on into `copied[block][row][K_BLOCK]`.
@@ -148,20 +166,7 @@ fn copy_left(cpu: &Cpu, left: &impl Left, first: usize, rows: usize, copied: &mu
     });
 }
 
-/// One piece of work: rows `first..` of the slab, columns `col..` of the output.
-struct Strip<'a> {
-    first: usize,
-    col: usize,
-    out: Vec<&'a mut [f32]>,
-}
-
-/// Memory that the strips of one thread share.
-struct Scratch {
-    panel: Vec<f32>,
-    converted: Vec<f32>,
-    sums: Vec<f32>,
-}
-
+#[allow(clippy::too_many_arguments)]
 fn strips(
     cpu: &Cpu,
     right: Right<'_>,
@@ -169,44 +174,28 @@ fn strips(
     copied: &[f32],
     slab_first: usize,
     finish: &Finish<'_>,
+    scratch: &mut [f32],
     out: &mut [f32],
 ) {
-    let per_piece = if n.div_ceil(STRIP) < 8 { FEW_ROWS } else { ROWS };
-    let pieces = rows.div_ceil(per_piece);
-    let per_piece = rows.div_ceil(pieces);
-    let mut items: Vec<Strip> = Vec::new();
-    for (piece, out) in out.chunks_mut(per_piece * n).enumerate() {
-        let base = items.len();
-        for col in (0..n).step_by(STRIP) {
-            items.push(Strip { first: piece * per_piece, col, out: Vec::with_capacity(out.len() / n) });
-        }
-        for row in out.chunks_mut(n) {
-            for (strip, cells) in items[base..].iter_mut().zip(row.chunks_mut(STRIP)) {
-                strip.out.push(cells);
-            }
-        }
-    }
+    let per_piece = rows.div_ceil(rows.div_ceil(most_rows(n)));
     let cost = rows.saturating_mul(n).saturating_mul(k.max(1));
-    let strip_rows = per_piece.min(rows);
-    let scratch = || Scratch {
-        panel: vec![0.0; K_BLOCK * MAX_PANEL],
-        converted: vec![0.0; K_BLOCK * MAX_PANEL],
-        sums: vec![0.0; strip_rows * STRIP],
-    };
-    cpu.threads.each(cost, items, scratch, |scratch, strip| {
-        cpu.isa.run(Run { strip, right, rows, k, copied, slab_first, finish, scratch });
+    cpu.threads.blocks(cost, out, n, [per_piece, STRIP], scratch, |scratch, [first, col], out| {
+        cpu.isa.run(Run { first, col, out, right, rows, k, copied, slab_first, finish, scratch });
     });
 }
 
+/// One piece of work: rows `first..` of the slab, columns `col..` of the output.
 struct Run<'a, 'b> {
-    strip: Strip<'a>,
+    first: usize,
+    col: usize,
+    out: Block<'a>,
     right: Right<'b>,
     rows: usize,
     k: usize,
     copied: &'b [f32],
     slab_first: usize,
     finish: &'b Finish<'b>,
-    scratch: &'b mut Scratch,
+    scratch: &'b mut [f32],
 }
 
 impl Op for Run<'_, '_> {
@@ -214,31 +203,34 @@ impl Op for Run<'_, '_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) {
-        let Run { mut strip, right, rows: slab_rows, k, copied, slab_first, finish, scratch } = self;
-        let rows = strip.out.len();
-        let cols = strip.out.first().map_or(0, |row| row.len());
+        let Run { first, col, mut out, right, rows: slab_rows, k, copied, slab_first, finish, scratch } =
+            self;
+        let (rows, cols) = (out.rows(), out.cols());
+        let (panels, sums) = scratch.split_at_mut(PANELS);
+        let (panel, converted) = panels.split_at_mut(PANELS / 2);
         let per_tile = rows.div_ceil(rows.div_ceil(L::TILE_ROWS).max(1)).max(1);
         if k == 0 {
-            scratch.sums.fill(0.0);
+            sums.fill(0.0);
         }
         for (block, from) in (0..k).step_by(K_BLOCK).enumerate() {
             let k_here = K_BLOCK.min(k - from);
             let accumulate = if block == 0 { Accumulate::Overwrite } else { Accumulate::Add };
             for panel_col in (0..cols).step_by(L::PANEL) {
-                let here = [strip.col + panel_col, L::PANEL.min(cols - panel_col)];
-                right.pack(lanes, here, [from, k_here, k], &mut scratch.converted, &mut scratch.panel);
-                let sums = &mut scratch.sums[panel_col * rows..];
-                for first in (0..rows).step_by(per_tile) {
-                    let tile_rows = per_tile.min(rows - first);
-                    let a = &copied[(block * slab_rows + strip.first + first) * K_BLOCK..];
-                    let c = &mut sums[first * L::PANEL..];
-                    lanes.tile(tile_rows, k_here, a, &scratch.panel, c, L::PANEL, accumulate);
+                let here = [col + panel_col, L::PANEL.min(cols - panel_col)];
+                right.pack(lanes, here, [from, k_here, k], converted, panel);
+                let sums = &mut sums[panel_col * rows..];
+                for start in (0..rows).step_by(per_tile) {
+                    let tile_rows = per_tile.min(rows - start);
+                    let a = &copied[(block * slab_rows + first + start) * K_BLOCK..];
+                    let c = &mut sums[start * L::PANEL..];
+                    lanes.tile(tile_rows, k_here, a, panel, c, L::PANEL, accumulate);
                 }
             }
         }
-        for (row, out) in strip.out.iter_mut().enumerate() {
+        for row in 0..rows {
+            let out = out.row(row);
             for (panel, cells) in out.chunks_mut(L::PANEL).enumerate() {
-                let sums = &scratch.sums[(panel * rows + row) * L::PANEL..];
+                let sums = &sums[(panel * rows + row) * L::PANEL..];
                 let sums = &sums[..cells.len()];
                 if finish.adds {
                     zip_in_place(lanes, cells, sums, Sum);
@@ -246,7 +238,7 @@ impl Op for Run<'_, '_> {
                     cells.copy_from_slice(sums);
                 }
             }
-            finish.apply(lanes, slab_first + strip.first + row, strip.col, out);
+            finish.apply(lanes, slab_first + first + row, col, out);
         }
     }
 }

@@ -1,31 +1,43 @@
 //! Sampling of a feature map at another size: weights per axis first, then rows of channels.
 #![forbid(unsafe_code)]
 
-use alloc::vec::Vec;
-
 use super::Cpu;
 use super::isa::Op;
 use super::lanes::Lanes;
 use super::mat::Mat;
+use crate::arena::Room;
 use crate::backend::{Grid, Resize};
 
-/// Cells of an axis that one output cell reads, with their weights; unused taps weigh 0.
+/// Elements of scratch that one output cell of an axis takes: four cells that it reads, and their weights.
+const TAPS: usize = 8;
+
+/// The taps of the output cells of an axis.
 #[derive(Clone, Copy)]
-struct Taps {
-    cells: [usize; 4],
-    weights: [f32; 4],
+struct Axis<'a> {
+    cells: &'a [[u32; 4]],
+    weights: &'a [[f32; 4]],
+    /// Taps that count.
     count: usize,
 }
 
+impl Axis<'_> {
+    fn taps(&self, i: usize) -> impl Iterator<Item = (usize, f32)> {
+        let cells = self.cells[i].iter().map(|&cell| cell as usize);
+        cells.zip(self.weights[i]).take(self.count)
+    }
+}
+
 /// The taps of every output cell of an axis of `from` cells resized to `to`.
-fn axis(from: usize, to: usize, resize: Resize) -> Vec<Taps> {
+fn axis<'a>(from: usize, to: usize, resize: Resize, room: &mut Room<'a>) -> Axis<'a> {
     let last = from.saturating_sub(1);
     let clamp = |cell: i64| cell.clamp(0, last as i64) as usize;
-    (0..to)
-        .map(|i| match resize {
+    let cells = room.take_as::<[u32; 4]>(to);
+    let weights = room.take(4 * to).as_chunks_mut().0;
+    for (i, (cells, weights)) in cells.iter_mut().zip(weights.iter_mut()).enumerate() {
+        let (at, weighing) = match resize {
             Resize::Nearest => {
                 let cell = ((i as u128 * from as u128) / to as u128) as usize;
-                Taps { cells: [cell.min(last); 4], weights: [1.0, 0.0, 0.0, 0.0], count: 1 }
+                ([cell.min(last); 4], [1.0, 0.0, 0.0, 0.0])
             }
             Resize::Bilinear => {
                 let centre = (i as f64 + 0.5) * (from as f64 / to as f64) - 0.5;
@@ -33,7 +45,7 @@ fn axis(from: usize, to: usize, resize: Resize) -> Vec<Taps> {
                 let cell = centre as i64;
                 let part = (centre - cell as f64) as f32;
                 let cells = [clamp(cell), clamp(cell + 1), last, last];
-                Taps { cells, weights: [1.0 - part, part, 0.0, 0.0], count: 2 }
+                (cells, [1.0 - part, part, 0.0, 0.0])
             }
             Resize::Bicubic => {
                 let centre = (i as f64 + 0.5) * (from as f64 / to as f64) - 0.5;
@@ -42,10 +54,18 @@ fn axis(from: usize, to: usize, resize: Resize) -> Vec<Taps> {
                 let cell = cell as i64;
                 let cells = [clamp(cell - 1), clamp(cell), clamp(cell + 1), clamp(cell + 2)];
                 let weights = [cubic(part + 1.0), cubic(part), cubic(1.0 - part), cubic(2.0 - part)];
-                Taps { cells, weights: weights.map(|weight| weight as f32), count: 4 }
+                (cells, weights.map(|weight| weight as f32))
             }
-        })
-        .collect()
+        };
+        *cells = at.map(|cell| cell as u32);
+        *weights = weighing;
+    }
+    let count = match resize {
+        Resize::Nearest => 1,
+        Resize::Bilinear => 2,
+        Resize::Bicubic => 4,
+    };
+    Axis { cells, weights, count }
 }
 
 /// Cubic convolution kernel with a = -0.75 at distance `x` (0 to 2).
@@ -58,11 +78,24 @@ fn cubic(x: f64) -> f64 {
     }
 }
 
+/// Elements of scratch that [`resize`] takes.
+pub(super) fn scratch(to: Grid) -> usize {
+    to.height.saturating_add(to.width).saturating_mul(TAPS)
+}
+
 /// Samples `x` (a map of `from` cells) into `out` (a map of `to` cells).
-pub(super) fn resize(cpu: &Cpu, x: Mat, from: Grid, to: Grid, resize: Resize, out: &mut [f32]) {
-    let down = axis(from.height, to.height, resize);
-    let across = axis(from.width, to.width, resize);
-    let (down, across) = (&down, &across);
+pub(super) fn resize(
+    cpu: &Cpu,
+    x: Mat,
+    from: Grid,
+    to: Grid,
+    resize: Resize,
+    scratch: &mut [f32],
+    out: &mut [f32],
+) {
+    let mut room = Room::new(scratch);
+    let down = axis(from.height, to.height, resize, &mut room);
+    let across = axis(from.width, to.width, resize, &mut room);
     cpu.threads.rows(10, out, x.cols, |first, out| {
         cpu.isa.run(Run { x, from, down, across, first, out });
     });
@@ -71,8 +104,8 @@ pub(super) fn resize(cpu: &Cpu, x: Mat, from: Grid, to: Grid, resize: Resize, ou
 struct Run<'a> {
     x: Mat<'a>,
     from: Grid,
-    down: &'a [Taps],
-    across: &'a [Taps],
+    down: Axis<'a>,
+    across: Axis<'a>,
     first: usize,
     out: &'a mut [f32],
 }
@@ -85,19 +118,19 @@ impl Op for Run<'_> {
         let Run { x, from, down, across, first, out } = self;
         for (i, out) in out.chunks_exact_mut(x.cols).enumerate() {
             let cell = first + i;
-            let (rows, cols) = (&down[cell / across.len()], &across[cell % across.len()]);
+            let (line, column) = (cell / across.cells.len(), cell % across.cells.len());
             let mut channel = 0;
             for out in out.chunks_mut(L::N) {
                 let mut sum = lanes.splat(0.0);
-                for (&row, &row_weight) in rows.cells.iter().zip(&rows.weights).take(rows.count) {
-                    let mut line = lanes.splat(0.0);
-                    for (&col, &weight) in cols.cells.iter().zip(&cols.weights).take(cols.count) {
+                for (row, row_weight) in down.taps(line) {
+                    let mut mixed = lanes.splat(0.0);
+                    for (col, weight) in across.taps(column) {
                         let cells = &x.row(row * from.width + col)[channel..channel + out.len()];
                         let v =
                             if cells.len() == L::N { lanes.load(cells) } else { lanes.load_partial(cells) };
-                        line = lanes.mul_add(v, lanes.splat(weight), line);
+                        mixed = lanes.mul_add(v, lanes.splat(weight), mixed);
                     }
-                    sum = lanes.mul_add(line, lanes.splat(row_weight), sum);
+                    sum = lanes.mul_add(mixed, lanes.splat(row_weight), sum);
                 }
                 channel += out.len();
                 lanes.store_partial(sum, out);

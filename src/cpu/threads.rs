@@ -1,15 +1,17 @@
 //! Spreads pieces of work over a pool of threads; on the calling thread where there is no pool or little work.
 //!
-//! The caller cuts the work; pieces must not depend on the number of threads.
+//! The caller cuts the work; pieces must not depend on the number of threads. Workers take the next piece until there is
+//! none, so that it does not matter how often, or by whom, they are called.
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "std")]
 use alloc::format;
 #[cfg(feature = "std")]
 use alloc::sync::Arc;
+#[cfg(feature = "finetune")]
 use alloc::vec::Vec;
 #[cfg(feature = "std")]
-use std::sync::{Mutex, PoisonError};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// Work (roughly, multiply-adds or elements times ten) below which waking other threads costs more than it saves.
 #[cfg(feature = "std")]
@@ -22,7 +24,8 @@ pub trait ParallelFor: Send + Sync {
     fn threads(&self) -> usize;
 
     /// Calls `work(i)` for every `i` below `count`, on any threads in any order, and returns when all calls have
-    /// returned. A call that is left out is made by the library, one that is made twice does nothing the second time.
+    /// returned. Every call works until nothing is left to do: one that is left out leaves its work to the others, and one
+    /// too many does nothing.
     fn run(&self, count: usize, work: &(dyn Fn(usize) + Sync));
 }
 
@@ -76,45 +79,56 @@ impl Threads {
         }
     }
 
-    /// Calls `work` once for every item, in any order, on any thread; `scratch` makes the memory that successive calls on
-    /// one thread may share. `cost` is the whole work in multiply-adds.
-    pub(super) fn each<T: Send, S>(
-        &self,
-        cost: usize,
-        items: Vec<T>,
-        scratch: impl Fn() -> S + Send + Sync,
-        work: impl Fn(&mut S, T) + Send + Sync,
-    ) {
+    /// Calls `work(worker, piece)` once for every piece below `pieces`, in any order, on any thread. `worker` is below
+    /// [`Threads::workers`], and never in two calls at once. `cost` is the whole work in multiply-adds.
+    pub(super) fn run(&self, cost: usize, pieces: usize, work: &(dyn Fn(usize, usize) + Sync)) {
         use rayon::prelude::*;
-        match self.pool.as_ref().filter(|_| items.len() > 1 && cost >= WORTH_SHARING) {
-            None => inline(items, scratch, work),
-            Some(Pool::Own(pool)) => {
-                pool.install(|| items.into_par_iter().with_max_len(1).for_each_init(scratch, work));
+        let Some(pool) = self.pool.as_ref().filter(|_| pieces > 1 && cost >= WORTH_SHARING) else {
+            return (0..pieces).for_each(|piece| work(0, piece));
+        };
+        let crew = self.workers().min(pieces);
+        let workers = Workers::new(self.workers());
+        let next = AtomicUsize::new(0);
+        let take = || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&piece| piece < pieces);
+        let help = || {
+            let Some(worker) = workers.enter() else { return };
+            while let Some(piece) = take() {
+                work(worker, piece);
             }
-            Some(Pool::Callers(threads)) => by_caller(&**threads, items, scratch, work),
+            workers.leave(worker);
+        };
+        match pool {
+            Pool::Own(pool) => {
+                pool.install(|| (0..crew).into_par_iter().with_max_len(1).for_each(|_| help()));
+            }
+            Pool::Callers(threads) => {
+                threads.run(crew, &|_| help());
+                help();
+            }
         }
     }
 }
 
-/// Has the caller's threads take the items one by one, and takes what they leave.
+/// Which workers are at work: a bit for each that is not.
 #[cfg(feature = "std")]
-fn by_caller<T: Send, S>(
-    threads: &dyn ParallelFor,
-    items: Vec<T>,
-    scratch: impl Fn() -> S + Send + Sync,
-    work: impl Fn(&mut S, T) + Send + Sync,
-) {
-    let items: Vec<Mutex<Option<T>>> = items.into_iter().map(|item| Mutex::new(Some(item))).collect();
-    let take = |index: usize| {
-        let item = items.get(index)?;
-        item.lock().unwrap_or_else(PoisonError::into_inner).take()
-    };
-    threads.run(items.len(), &|index| {
-        if let Some(item) = take(index) {
-            work(&mut scratch(), item);
-        }
-    });
-    inline((0..items.len()).filter_map(take).collect(), &scratch, &work);
+struct Workers(AtomicUsize);
+
+#[cfg(feature = "std")]
+impl Workers {
+    fn new(count: usize) -> Workers {
+        Workers(AtomicUsize::new(usize::MAX >> (usize::BITS as usize - count)))
+    }
+
+    /// A worker that nobody else is; `None` where all are at work.
+    fn enter(&self) -> Option<usize> {
+        let lowest = |idle: usize| (idle != 0).then(|| idle & (idle - 1));
+        let idle = self.0.fetch_update(Ordering::Acquire, Ordering::Relaxed, lowest).ok()?;
+        Some(idle.trailing_zeros() as usize)
+    }
+
+    fn leave(&self, worker: usize) {
+        self.0.fetch_or(1 << worker, Ordering::Release);
+    }
 }
 
 #[cfg(not(feature = "std"))]
@@ -129,43 +143,52 @@ impl Threads {
         1
     }
 
-    /// Calls `work` once for every item.
-    pub(super) fn each<T: Send, S>(
-        &self,
-        _cost: usize,
-        items: Vec<T>,
-        scratch: impl Fn() -> S + Send + Sync,
-        work: impl Fn(&mut S, T) + Send + Sync,
-    ) {
-        inline(items, scratch, work);
+    /// Calls `work(0, piece)` for every piece below `pieces`.
+    pub(super) fn run(&self, _cost: usize, pieces: usize, work: &(dyn Fn(usize, usize) + Sync)) {
+        (0..pieces).for_each(|piece| work(0, piece));
     }
 }
 
 impl Threads {
-    /// Calls `work(first row, rows)` for blocks of rows of `out` (`cols` elements each). `cost` is the work for one
-    /// element.
-    pub(super) fn rows(
-        &self,
-        cost: usize,
-        out: &mut [f32],
-        cols: usize,
-        work: impl Fn(usize, &mut [f32]) + Send + Sync,
-    ) {
-        /// Elements of one piece, about 64 KB of output.
-        const PIECE: usize = 1 << 14;
-        if cols == 0 || out.is_empty() {
-            return;
-        }
-        let total = out.len().saturating_mul(cost);
-        let block = (PIECE / cols).max(1);
-        let items: Vec<_> = out.chunks_mut(block.saturating_mul(cols)).enumerate().collect();
-        self.each(total, items, || (), |(), (index, rows)| work(index * block, rows));
+    /// Most threads that take part in one operation; as many shares of scratch are made.
+    pub(super) fn workers(&self) -> usize {
+        self.count().clamp(1, usize::BITS as usize)
     }
 }
 
-fn inline<T, S>(items: Vec<T>, scratch: impl Fn() -> S, work: impl Fn(&mut S, T)) {
-    let mut scratch = scratch();
-    for item in items {
-        work(&mut scratch, item);
+#[cfg(feature = "finetune")]
+impl Threads {
+    /// Calls `work` once for every item, in any order, on any thread, for pieces that consist of several parts; `scratch`
+    /// makes the memory that successive calls of one worker share.
+    #[cfg(feature = "std")]
+    pub(super) fn each<T: Send, S: Send>(
+        &self,
+        cost: usize,
+        items: Vec<T>,
+        scratch: impl Fn() -> S,
+        work: impl Fn(&mut S, T) + Sync,
+    ) {
+        use std::sync::{Mutex, PoisonError};
+        let items: Vec<Mutex<Option<T>>> = items.into_iter().map(|item| Mutex::new(Some(item))).collect();
+        let shares: Vec<Mutex<S>> = (0..self.workers()).map(|_| Mutex::new(scratch())).collect();
+        self.run(cost, items.len(), &|worker, piece| {
+            let item = items[piece].lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(item) = item {
+                work(&mut shares[worker].lock().unwrap_or_else(PoisonError::into_inner), item);
+            }
+        });
+    }
+
+    /// Calls `work` once for every item.
+    #[cfg(not(feature = "std"))]
+    pub(super) fn each<T, S>(
+        &self,
+        _cost: usize,
+        items: Vec<T>,
+        scratch: impl Fn() -> S,
+        work: impl Fn(&mut S, T),
+    ) {
+        let mut scratch = scratch();
+        items.into_iter().for_each(|item| work(&mut scratch, item));
     }
 }

@@ -67,7 +67,8 @@ impl<B: Backend> DetrDecoder<B> {
             if self.norm_every_layer {
                 output = self.norm.forward(backend, output.view())?;
             }
-            hidden = Some(output);
+            drop(hidden.take());
+            hidden = Some(backend.settle(output));
         }
         self.norm.forward(backend, hidden.as_ref().map_or(queries, Matrix::view))
     }

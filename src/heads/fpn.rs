@@ -107,6 +107,8 @@ impl<B: Backend> Fpn<B> {
             }
             let sum = backend.add(map.view(), lateral.view())?;
             map = step.block.forward(backend, sum.view(), grid)?;
+            drop((lateral, sum));
+            map = backend.settle(map);
         }
         self.projection.forward(backend, map.view(), grid, Epilogue::NONE)
     }

@@ -1,7 +1,6 @@
 //! Fixed positions: sine and cosine of the cell's place.
 #![forbid(unsafe_code)]
 
-use alloc::vec::Vec;
 use core::f64::consts::TAU;
 
 use crate::backend::{Backend, Grid, Matrix};
@@ -19,28 +18,35 @@ const EPS: f64 = 1e-6;
 /// [`Error::Limit`](crate::Error::Limit) and [`Error::Memory`](crate::Error::Memory) where it is too large.
 pub fn sine_position<B: Backend>(backend: &B, grid: Grid, d_model: usize) -> Result<Matrix<B>> {
     let half = d_model / 2;
-    let (lines, columns) = (axis(grid.height, half), axis(grid.width, half));
-    let mut out = Vec::with_capacity(Size::product(&[grid.height, grid.width, d_model])?.get());
-    for line in lines.chunks_exact(half.max(1)) {
-        for column in columns.chunks_exact(half.max(1)) {
-            out.extend_from_slice(line);
-            out.extend_from_slice(column);
+    let axes = Size::new(grid.height).plus(grid.width)?.times(half)?.get();
+    let mut axes = backend.arena().take("sine_position", axes)?;
+    let out = backend.written(grid.cells(), d_model, &mut |out| {
+        let (lines, columns) = axes.split_at_mut(grid.height * half);
+        axis(grid.height, half, lines);
+        axis(grid.width, half, columns);
+        let (lines, columns) = (&*lines, &*columns);
+        let places = lines.chunks_exact(half.max(1)).flat_map(|line| {
+            let columns = columns.chunks_exact(half.max(1));
+            columns.map(move |column| (line, column))
+        });
+        for (out, (line, column)) in out.chunks_exact_mut((2 * half).max(1)).zip(places) {
+            out[..half].copy_from_slice(line);
+            out[half..].copy_from_slice(column);
         }
-    }
-    backend.upload(grid.cells(), d_model, &out)
+        Ok(())
+    })?;
+    drop(axes);
+    Ok(backend.settle(out))
 }
 
 /// `count` rows of `width` numbers: the encoding of one coordinate.
-fn axis(count: usize, width: usize) -> Vec<f32> {
-    let mut out = Vec::with_capacity(count.saturating_mul(width));
-    for index in 0..count {
+fn axis(count: usize, width: usize, out: &mut [f32]) {
+    for (index, row) in out.chunks_exact_mut(width.max(1)).enumerate() {
         let place = (index + 1) as f64 / (count as f64 + EPS) * TAU;
-        for channel in 0..width {
+        for (channel, value) in row.iter_mut().enumerate() {
             let pair = (channel / 2 * 2) as f64;
             let angle = place / libm::pow(TEMPERATURE, pair / width as f64);
-            let value = if channel.is_multiple_of(2) { libm::sin(angle) } else { libm::cos(angle) };
-            out.push(value as f32);
+            *value = if channel.is_multiple_of(2) { libm::sin(angle) } else { libm::cos(angle) } as f32;
         }
     }
-    out
 }

@@ -7,8 +7,6 @@
 
 use alloc::format;
 use alloc::string::String;
-use alloc::vec;
-use alloc::vec::Vec;
 use core::f64::consts::TAU;
 
 use super::check_finite;
@@ -17,7 +15,7 @@ use crate::backend::{Activation, Backend, Epilogue, Grid, Matrix, View, Weight};
 use crate::checked::Size;
 use crate::config::Fields;
 use crate::error::{Error, Result};
-use crate::nn::{Mlp, join_rows};
+use crate::nn::Mlp;
 use crate::weights::Loader;
 
 /// Fields of the reference's `VDAdapterConfig`.
@@ -143,26 +141,30 @@ impl<B: Backend> VdAdapter<B> {
         let positions = self.image_positions(backend, grid)?;
         let keys = self.project_image.forward(backend, image, Epilogue::NONE)?;
         let token_positions = self.token_positions(backend)?;
-        let mut tokens = Vec::with_capacity(groups.len());
+        let refs = groups.iter().try_fold(Size::new(0), |refs, group| refs.plus(group.refs.rows()))?;
+        let mut latents = backend.zeros(refs.get(), self.config.d_model)?;
+        let mut row = 0;
         let mut sum: Option<Matrix<B>> = None;
         for group in groups {
             let input = self.project(backend, group, token_positions.view())?;
             let (output, image) = self.model.forward(backend, input.view(), keys.view(), positions.view())?;
-            tokens.push(output);
-            sum = Some(match sum {
+            let refs = group.refs.rows();
+            if refs > 0 {
+                backend.copy(output.view().row_range(0..refs)?, &mut latents, row, 0)?;
+            }
+            row += refs;
+            let total = match &sum {
                 None => image,
                 Some(sum) => backend.add(sum.view(), image.view())?,
-            });
+            };
+            drop((input, output, sum.take()));
+            sum = Some(backend.settle(total));
         }
-        let parts: Vec<View<B>> = tokens
-            .iter()
-            .zip(groups)
-            .map(|(tokens, group)| tokens.view().row_range(0..group.refs.rows()))
-            .collect::<Result<_>>()?;
-        let latents = join_rows(backend, &parts)?;
         let sum = sum.as_ref().map_or(keys.view(), Matrix::view);
-        let share = vec![1.0 / groups.len() as f32; Size::new(sum.rows()).times(sum.cols())?.get()];
-        let share = backend.upload(sum.rows(), sum.cols(), &share)?;
+        let share = backend.written(sum.rows(), sum.cols(), &mut |share| {
+            share.fill(1.0 / groups.len() as f32);
+            Ok(())
+        })?;
         let image = backend.gated(share.view(), sum, Activation::Identity)?;
         check_finite(backend, &self.module, &[latents.view(), image.view()])?;
         Ok(VdAdapterOutput { latents, image })
@@ -207,16 +209,17 @@ impl<B: Backend> VdAdapter<B> {
     /// The learned embedding of a token's place plus its sine position.
     fn token_positions(&self, backend: &B) -> Result<Matrix<B>> {
         let width = self.config.d_model;
-        let mut sines = Vec::with_capacity(Size::new(self.tokens).times(width)?.get());
-        for place in 0..self.tokens {
-            for channel in 0..width {
-                let pair = (channel / 2 * 2) as f64;
-                let angle = place as f64 * libm::exp(-pair * libm::log(10_000.0) / width as f64);
-                let value = if channel.is_multiple_of(2) { libm::sin(angle) } else { libm::cos(angle) };
-                sines.push(value as f32);
+        let sines = backend.written(self.tokens, width, &mut |sines| {
+            for (place, row) in sines.chunks_exact_mut(width.max(1)).enumerate() {
+                for (channel, value) in row.iter_mut().enumerate() {
+                    let pair = (channel / 2 * 2) as f64;
+                    let angle = place as f64 * libm::exp(-pair * libm::log(10_000.0) / width as f64);
+                    let even = channel.is_multiple_of(2);
+                    *value = if even { libm::sin(angle) } else { libm::cos(angle) } as f32;
+                }
             }
-        }
-        let sines = backend.upload(self.tokens, width, &sines)?;
+            Ok(())
+        })?;
         let learned = backend.read(&self.text_embedding, self.tokens, width)?;
         backend.add(learned.view(), sines.view())
     }
@@ -225,17 +228,23 @@ impl<B: Backend> VdAdapter<B> {
     fn image_positions(&self, backend: &B, grid: Grid) -> Result<Matrix<B>> {
         let width = self.config.d_model;
         let matrix = backend.read(&self.frequencies, 2, width / 2)?;
-        let matrix = backend.download(matrix.view())?;
-        let (across, down) = matrix.split_at(matrix.len() / 2);
-        let mut out = Vec::with_capacity(Size::new(grid.cells()).times(width)?.get());
+        let mut frequencies = backend.arena().take("vd_adapter.frequencies", width / 2 * 2)?;
+        backend.download_to(matrix.view(), &mut frequencies)?;
         let centre = |index: usize, count: usize| 2.0 * (index as f64 + 0.5) / count as f64 - 1.0;
-        for cell in 0..grid.cells() {
-            let (x, y) = (centre(cell % grid.width, grid.width), centre(cell / grid.width, grid.height));
-            let angle = |(&a, &d): (&f32, &f32)| TAU * (x * f64::from(a) + y * f64::from(d));
-            let angles: Vec<f64> = across.iter().zip(down).map(angle).collect();
-            out.extend(angles.iter().map(|&angle| libm::sin(angle) as f32));
-            out.extend(angles.iter().map(|&angle| libm::cos(angle) as f32));
-        }
-        backend.upload(grid.cells(), width, &out)
+        let out = backend.written(grid.cells(), width, &mut |out| {
+            let (across, down) = frequencies.split_at(width / 2);
+            for (cell, row) in out.chunks_exact_mut(width.max(1)).enumerate() {
+                let (x, y) = (centre(cell % grid.width, grid.width), centre(cell / grid.width, grid.height));
+                let (sines, cosines) = row.split_at_mut(width / 2);
+                let places = sines.iter_mut().zip(cosines);
+                for ((sine, cosine), (&a, &d)) in places.zip(across.iter().zip(down)) {
+                    let angle = TAU * (x * f64::from(a) + y * f64::from(d));
+                    (*sine, *cosine) = (libm::sin(angle) as f32, libm::cos(angle) as f32);
+                }
+            }
+            Ok(())
+        })?;
+        drop((matrix, frequencies));
+        Ok(backend.settle(out))
     }
 }

@@ -4,6 +4,8 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
+use crate::error::{Error, Result};
+
 /// For one output cell the two source cells and the second one's weight.
 #[derive(Clone, Copy)]
 struct Tap {
@@ -26,26 +28,37 @@ fn taps(from: usize, to: usize, range: Range<usize>) -> Vec<Tap> {
 
 /// The rectangle `rows x cols` of the map `[height, width]` resized to `to` = (height, width), row-major. `map` must have
 /// `height * width` elements.
+///
+/// # Errors
+/// [`Error::Memory`].
 pub(super) fn interpolate(
     map: &[f32],
     (height, width): (usize, usize),
     to: (usize, usize),
     rows: Range<usize>,
     cols: Range<usize>,
-) -> Vec<f32> {
+) -> Result<Vec<f32>> {
     debug_assert_eq!(map.len(), height * width);
     let across = taps(width, to.1, cols);
     // every row of the map across first: few rows serve many
-    let mut wide = Vec::with_capacity(height * across.len());
+    let mut wide = reserve(height * across.len())?;
     for row in map.chunks_exact(width) {
         wide.extend(across.iter().map(|tap| (1.0 - tap.weight) * row[tap.low] + tap.weight * row[tap.high]));
     }
     let row = |index: usize| &wide[index * across.len()..(index + 1) * across.len()];
-    let mut out = Vec::with_capacity(rows.len() * across.len());
+    let mut out = reserve(rows.len() * across.len())?;
     for down in taps(height, to.0, rows) {
         let (top, bottom) = (1.0 - down.weight, down.weight);
         let pairs = row(down.low).iter().zip(row(down.high));
         out.extend(pairs.map(|(upper, lower)| top * upper + bottom * lower));
     }
-    out
+    Ok(out)
+}
+
+/// Room for `len` elements.
+fn reserve(len: usize) -> Result<Vec<f32>> {
+    let mut out = Vec::new();
+    let bytes = (len as u64).saturating_mul(size_of::<f32>() as u64);
+    out.try_reserve_exact(len).map_err(|_| Error::Memory { what: "map", bytes, left: None })?;
+    Ok(out)
 }

@@ -108,6 +108,15 @@ impl<'a> ImageView<'a> {
         ImageView::new(pixels, width, height, width.saturating_mul(3), PixelFormat::Rgb8)
     }
 
+    /// A picture of this size without pixels, to measure with.
+    ///
+    /// # Errors
+    /// As [`ImageView::new`] for the sizes.
+    pub(crate) fn without_pixels(width: usize, height: usize) -> Result<ImageView<'static>> {
+        check_size(width, height)?;
+        Ok(ImageView { pixels: &[], width, height, stride: 0, format: PixelFormat::Rgb8 })
+    }
+
     /// Pixels per row.
     pub fn width(&self) -> usize {
         self.width

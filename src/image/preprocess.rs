@@ -5,10 +5,12 @@
 #![forbid(unsafe_code)]
 
 use alloc::format;
+use alloc::vec;
 use alloc::vec::Vec;
 
-use super::resample::resize_rows;
+use super::resample::{self, resize_rows_in};
 use super::{ImageView, MAX_SIDE, Resample, Square};
+use crate::arena::{Arena, Room};
 use crate::config::Fields;
 use crate::error::{Error, Result};
 
@@ -117,40 +119,70 @@ impl Preprocessor {
     /// The picture as the encoder wants it.
     ///
     /// # Errors
-    /// As [`Preprocessor::output_size`].
+    /// As [`Preprocessor::output_size`]; [`Error::Memory`].
     pub fn prepare(&self, image: &ImageView) -> Result<PixelMap> {
-        let bytes = self.resized_bytes(image)?;
+        let (width, height) = self.output_size(image.width(), image.height())?;
+        let mut scratch = Arena::HEAP.take("picture", self.scratch(image.width(), image.height())?)?;
+        let mut data = vec![0.0; width * height * 3];
+        self.prepare_to(image, &mut scratch, &mut data)?;
+        Ok(PixelMap { data, width, height })
+    }
+
+    /// Elements of scratch that [`Preprocessor::prepare_to`] takes for a picture of this size.
+    ///
+    /// # Errors
+    /// As [`Preprocessor::output_size`].
+    pub fn scratch(&self, width: usize, height: usize) -> Result<usize> {
+        let padded = self.padded(width, height);
+        resample::scratch::<3>(padded, self.resized(padded)?, self.resample)
+    }
+
+    /// As [`Preprocessor::prepare`] into `out`, three numbers for each pixel of [`Preprocessor::output_size`].
+    ///
+    /// # Errors
+    /// As [`Preprocessor::output_size`]; [`Error::Shape`] where `scratch` or `out` is too small.
+    pub fn prepare_to(&self, image: &ImageView, scratch: &mut [f32], out: &mut [f32]) -> Result<()> {
+        let bytes = self.resize_in(image, scratch)?;
         let (width, height) = self.resized(self.padded(image.width(), image.height()))?;
         let crop = self.crop.unwrap_or((width, height));
         let (left, top) = ((width - crop.0) / 2, (height - crop.1) / 2);
         let [red, green, blue] = &self.table;
-        let mut data = Vec::with_capacity(crop.0 * crop.1 * 3);
-        for row in bytes.chunks_exact(width * 3).skip(top).take(crop.1) {
-            for &[r, g, b] in row.as_chunks::<3>().0.iter().skip(left).take(crop.0) {
-                data.extend([red[usize::from(r)], green[usize::from(g)], blue[usize::from(b)]]);
-            }
+        let rows = bytes.chunks_exact(width * 3).skip(top).take(crop.1);
+        let pixels = rows.flat_map(|row| row.as_chunks::<3>().0.iter().skip(left).take(crop.0));
+        for (&[r, g, b], out) in pixels.zip(out.as_chunks_mut().0) {
+            *out = [red[usize::from(r)], green[usize::from(g)], blue[usize::from(b)]];
         }
-        Ok(PixelMap { data, width: crop.0, height: crop.1 })
+        Ok(())
     }
 
     /// The padded and resized picture as RGB bytes, before it is cut and normalised.
     ///
     /// # Errors
-    /// As [`Preprocessor::output_size`].
+    /// As [`Preprocessor::output_size`]; [`Error::Memory`].
     pub fn resized_bytes(&self, image: &ImageView) -> Result<Vec<u8>> {
+        let mut scratch = Arena::HEAP.take("picture", self.scratch(image.width(), image.height())?)?;
+        Ok(self.resize_in(image, &mut scratch)?.to_vec())
+    }
+
+    fn resize_in<'a>(&self, image: &ImageView, scratch: &'a mut [f32]) -> Result<&'a [u8]> {
+        let needed = self.scratch(image.width(), image.height())?;
+        if scratch.len() < needed {
+            let reason = format!("{} elements where {needed} are needed", scratch.len());
+            return Err(Error::Shape { operand: "prepare.scratch", reason });
+        }
         let padded = self.padded(image.width(), image.height());
-        let to = self.resized(padded)?;
+        let (to, room) = (self.resized(padded)?, &mut Room::new(scratch));
         let Some(color) = self.pad else {
-            return resize_rows::<3>(padded, to, self.resample, |y, out| image.read_row(y, out));
+            return Ok(resize_rows_in::<3>(padded, to, self.resample, room, |y, out| image.read_row(y, out)));
         };
         let square = Square::new(image.width(), image.height())?;
         let (left, top) = (square.left(), square.top());
-        resize_rows::<3>(padded, to, self.resample, |y, out| {
+        Ok(resize_rows_in::<3>(padded, to, self.resample, room, |y, out| {
             out.as_chunks_mut::<3>().0.fill(color);
             if let (Some(y), Some(out)) = (y.checked_sub(top), out.get_mut(left * 3..)) {
                 image.read_row(y, out);
             }
-        })
+        }))
     }
 
     /// The size that a prompt's mask over the square of this side is resized to: the encoder's input.

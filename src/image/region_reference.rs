@@ -33,7 +33,7 @@ pub(super) fn cells(
         })?;
     let map: Vec<f32> = bytes.into_iter().map(f32::from).collect();
     let to = (grid.height, grid.width);
-    let map = interpolate(&map, (height, width), to, 0..grid.height, 0..grid.width);
+    let map = interpolate(&map, (height, width), to, 0..grid.height, 0..grid.width)?;
     Ok(map.into_iter().map(|value| value > 0.0).collect())
 }
 

@@ -9,10 +9,10 @@
 #![forbid(unsafe_code)]
 
 use alloc::format;
-use alloc::vec;
 use alloc::vec::Vec;
 
 use super::check_size;
+use crate::arena::{Arena, Room};
 use crate::checked::Size;
 use crate::error::{Error, Result};
 
@@ -51,45 +51,55 @@ impl Resample {
 }
 
 /// For every output pixel of one axis its first source pixel and its weights.
-struct Taps {
+struct Taps<'a> {
     /// First source pixel and number of weights.
-    bounds: Vec<(usize, usize)>,
+    bounds: &'a [[u32; 2]],
     /// `width` weights per output pixel, in fixed point; the rest of a run is 0.
-    weights: Vec<i32>,
+    weights: &'a [i32],
     width: usize,
 }
 
-impl Taps {
-    fn new(from: usize, to: usize, filter: Resample) -> Result<Taps> {
+impl<'a> Taps<'a> {
+    /// Most weights of an output pixel.
+    fn width(from: usize, to: usize, filter: Resample) -> usize {
+        let stretch = (from as f64 / to as f64).max(1.0);
+        libm::ceil(filter.support() * stretch) as usize * 2 + 1
+    }
+
+    /// Elements of scratch that [`Taps::new`] takes.
+    fn scratch(from: usize, to: usize, filter: Resample) -> Result<usize> {
+        Ok(Size::new(Taps::width(from, to, filter)).plus(2)?.times(to)?.get())
+    }
+
+    fn new(from: usize, to: usize, filter: Resample, room: &mut Room<'a>) -> Taps<'a> {
         let scale = from as f64 / to as f64;
         let stretch = scale.max(1.0);
         let support = filter.support() * stretch;
-        let width = libm::ceil(support) as usize * 2 + 1;
-        let mut bounds = Vec::with_capacity(to);
-        let mut weights = vec![0i32; Size::new(to).times(width)?.get()];
-        let mut exact = Vec::with_capacity(width);
-        for (index, run) in weights.chunks_exact_mut(width).enumerate() {
+        let width = Taps::width(from, to, filter);
+        let bounds = room.take_as::<[u32; 2]>(to);
+        let weights = room.take_as::<i32>(to * width);
+        weights.fill(0);
+        for (index, (run, bounds)) in weights.chunks_exact_mut(width).zip(&mut *bounds).enumerate() {
             let centre = (index as f64 + 0.5) * scale;
             // a cast from f64 truncates and takes what is negative to 0
             let first = (centre - support + 0.5) as usize;
             let last = ((centre + support + 0.5) as usize).min(from);
-            exact.clear();
-            exact.extend((first..last).map(|x| filter.weight((x as f64 - centre + 0.5) * (1.0 / stretch))));
-            let sum: f64 = exact.iter().sum();
+            let weight = |x: usize| filter.weight((x as f64 - centre + 0.5) * (1.0 / stretch));
+            let sum: f64 = (first..last).map(weight).sum();
             let factor = if sum == 0.0 { 1.0 } else { sum };
-            for (fixed, &weight) in run.iter_mut().zip(&exact) {
-                let scaled = weight / factor * f64::from(1u32 << PRECISION);
+            for (fixed, x) in run.iter_mut().zip(first..last) {
+                let scaled = weight(x) / factor * f64::from(1u32 << PRECISION);
                 *fixed = (if scaled < 0.0 { scaled - 0.5 } else { scaled + 0.5 }) as i32;
             }
-            bounds.push((first, exact.len().min(width)));
+            *bounds = [first as u32, last.saturating_sub(first).min(width) as u32];
         }
-        Ok(Taps { bounds, weights, width })
+        Taps { bounds, weights, width }
     }
 
     /// First source pixel and weights of each output pixel.
     fn iter(&self) -> impl Iterator<Item = (usize, &[i32])> {
         let runs = self.weights.chunks_exact(self.width);
-        self.bounds.iter().zip(runs).map(|(&(first, count), run)| (first, &run[..count]))
+        self.bounds.iter().zip(runs).map(|(&[first, count], run)| (first as usize, &run[..count as usize]))
     }
 }
 
@@ -122,33 +132,59 @@ pub fn resize<const C: usize>(
 }
 
 /// As [`resize`], of a picture whose row `y` is written by `row(y, out)`; the picture is never held as a whole. `out` holds
-/// what the call before left there.
+/// what the call before left there, anything at first.
 pub(super) fn resize_rows<const C: usize>(
+    from: (usize, usize),
+    to: (usize, usize),
+    filter: Resample,
+    row: impl FnMut(usize, &mut [u8]),
+) -> Result<Vec<u8>> {
+    let mut scratch = Arena::HEAP.take("picture", scratch::<C>(from, to, filter)?)?;
+    Ok(resize_rows_in::<C>(from, to, filter, &mut Room::new(&mut scratch), row).to_vec())
+}
+
+/// Elements of scratch that [`resize_rows_in`] takes: a row of the source, the picture after each pass, weights and sums.
+pub(super) fn scratch<const C: usize>(
     (width, height): (usize, usize),
     (to_width, to_height): (usize, usize),
     filter: Resample,
-    mut row: impl FnMut(usize, &mut [u8]),
-) -> Result<Vec<u8>> {
+) -> Result<usize> {
     check_size(to_width, to_height)?;
-    let mut source = vec![0u8; Size::new(width).times(C)?.get()];
+    let line = Size::new(to_width).times(C)?;
+    let bytes = |size: Size| size.get().div_ceil(size_of::<f32>());
+    let source = Size::new(bytes(Size::new(width).times(C)?));
+    let passes = source.plus(bytes(line.times(height)?))?.plus(bytes(line.times(to_height)?))?;
+    let taps = Size::new(Taps::scratch(width, to_width, filter)?);
+    Ok(passes.plus(taps.plus(Taps::scratch(height, to_height, filter)?)?.get())?.plus(line.get())?.get())
+}
+
+/// As [`resize_rows`] for sizes that [`scratch`] has checked, in its scratch.
+pub(super) fn resize_rows_in<'a, const C: usize>(
+    (width, height): (usize, usize),
+    (to_width, to_height): (usize, usize),
+    filter: Resample,
+    room: &mut Room<'a>,
+    mut row: impl FnMut(usize, &mut [u8]),
+) -> &'a [u8] {
     let line = to_width * C;
-    let mut narrow = vec![0u8; Size::new(line).times(height)?.get()];
-    let horizontal = if width == to_width { None } else { Some(Taps::new(width, to_width, filter)?) };
+    let source = room.take_as::<u8>(width * C);
+    let narrow = room.take_as::<u8>(line * height);
+    let horizontal = (width != to_width).then(|| Taps::new(width, to_width, filter, room));
     for (y, out) in narrow.chunks_exact_mut(line).enumerate() {
         match &horizontal {
             None => row(y, out),
             Some(taps) => {
-                row(y, &mut source);
-                resample_row::<C>(&source, taps, out);
+                row(y, source);
+                resample_row::<C>(source, taps, out);
             }
         }
     }
     if height == to_height {
-        return Ok(narrow);
+        return narrow;
     }
-    let vertical = Taps::new(height, to_height, filter)?;
-    let mut out = vec![0u8; line * to_height];
-    let mut sums = vec![0i32; line];
+    let vertical = Taps::new(height, to_height, filter, room);
+    let out = room.take_as::<u8>(line * to_height);
+    let sums = room.take_as::<i32>(line);
     for ((first, weights), out) in vertical.iter().zip(out.chunks_exact_mut(line)) {
         sums.fill(1 << (PRECISION - 1));
         for (row, &weight) in narrow.chunks_exact(line).skip(first).zip(weights) {
@@ -156,11 +192,11 @@ pub(super) fn resize_rows<const C: usize>(
                 *sum += i32::from(pixel) * weight;
             }
         }
-        for (out, &sum) in out.iter_mut().zip(&sums) {
+        for (out, &sum) in out.iter_mut().zip(&*sums) {
             *out = clip(sum);
         }
     }
-    Ok(out)
+    out
 }
 
 /// One row of the first pass.

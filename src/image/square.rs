@@ -103,7 +103,7 @@ impl Square {
     /// the bilinear resize to the square (align_corners false), cut to the picture, without building the square.
     ///
     /// # Errors
-    /// [`Error::Shape`] where the map is empty or has another number of values.
+    /// [`Error::Shape`] where the map is empty or has another number of values; [`Error::Memory`].
     pub fn unpad_map(&self, map: &[f32], grid: Grid) -> Result<Vec<f32>> {
         if map.is_empty() || map.len() != grid.cells() {
             let reason = format!("{} values for a grid of {}x{}", map.len(), grid.height, grid.width);
@@ -112,7 +112,7 @@ impl Square {
         let (left, top) = (self.left(), self.top());
         let side = (self.side(), self.side());
         let rows = top..top + self.height;
-        Ok(interpolate(map, (grid.height, grid.width), side, rows, left..left + self.width))
+        interpolate(map, (grid.height, grid.width), side, rows, left..left + self.width)
     }
 
     /// The mask of a head's logits over the square: sigmoid, [`Square::unpad_map`], on where it exceeds `threshold` (0.5

@@ -1,47 +1,38 @@
 //! Keys and values of the positions that the language model has read.
 #![forbid(unsafe_code)]
 
-use alloc::vec::Vec;
+use alloc::format;
 
 use super::config::LlamaConfig;
 use crate::backend::{Backend, Matrix, View};
+use crate::checked::Size;
 use crate::error::{Error, Result};
-
-/// Rows that a cache holds at first; it doubles from there.
-const INITIAL_ROWS: usize = 64;
-
-/// Keys and values of one block: `[capacity, num_key_value_heads * head_dim]` each.
-struct Block<B: Backend> {
-    keys: Matrix<B>,
-    values: Matrix<B>,
-}
 
 /// The KV cache of one sequence: for every block the rotated keys and the values of positions `0..len`.
 ///
+/// One matrix holds everything, `2 * num_hidden_layers * positions` rows of `num_key_value_heads * head_dim` numbers: the
+/// keys of the first block, its values, the keys of the second, and so on. It is taken whole when the cache is made.
+///
 /// A sliding window narrows what attention reads, not what the cache keeps, so that any prefix can be taken up again.
 pub struct KvCache<B: Backend> {
-    blocks: Vec<Block<B>>,
-    width: usize,
-    capacity: usize,
+    slab: Matrix<B>,
+    positions: usize,
     len: usize,
+    /// The positions that the model was made for.
     limit: usize,
 }
 
 impl<B: Backend> KvCache<B> {
-    /// An empty cache; memory is taken as positions come.
+    /// An empty cache with room for `positions` tokens, or as many as the model takes where that is less.
     ///
     /// # Errors
     /// [`Error::Memory`], or [`Error::Limit`] where sizes overflow.
-    pub fn new(backend: &B, config: &LlamaConfig) -> Result<KvCache<B>> {
-        let width = crate::checked::Size::new(config.num_key_value_heads).times(config.head_dim)?.get();
+    pub fn new(backend: &B, config: &LlamaConfig, positions: usize) -> Result<KvCache<B>> {
+        let width = Size::new(config.num_key_value_heads).times(config.head_dim)?.get();
         let limit = config.max_position_embeddings;
-        let capacity = INITIAL_ROWS.min(limit);
-        let blocks = (0..config.num_hidden_layers)
-            .map(|_| {
-                Ok(Block { keys: backend.zeros(capacity, width)?, values: backend.zeros(capacity, width)? })
-            })
-            .collect::<Result<Vec<_>>>()?;
-        Ok(KvCache { blocks, width, capacity, len: 0, limit })
+        let positions = positions.min(limit);
+        let rows = Size::new(config.num_hidden_layers).times(2)?.times(positions)?.get();
+        Ok(KvCache { slab: backend.zeros(rows, width)?, positions, len: 0, limit })
     }
 
     /// Number of positions held.
@@ -54,9 +45,9 @@ impl<B: Backend> KvCache<B> {
         self.len == 0
     }
 
-    /// The longest context in tokens (`max_position_embeddings`).
-    pub fn limit(&self) -> usize {
-        self.limit
+    /// Most positions that the cache has room for.
+    pub fn positions(&self) -> usize {
+        self.positions
     }
 
     /// Forgets every position from `len` on; a longer `len` changes nothing.
@@ -64,40 +55,26 @@ impl<B: Backend> KvCache<B> {
         self.len = self.len.min(len);
     }
 
-    /// Makes room for `count` more positions.
+    /// Checks that `count` more positions have room.
     ///
     /// # Errors
-    /// [`Error::Limit`] `llm.max_position_embeddings` where the context would become too long; [`Error::Memory`].
-    pub fn reserve(&mut self, backend: &B, count: usize) -> Result<()> {
+    /// [`Error::Limit`] where they have not: `llm.max_position_embeddings`, or `positions` where the cache has fewer.
+    pub fn check_room(&self, count: usize) -> Result<()> {
         let wanted = self.len.saturating_add(count);
-        if wanted > self.limit {
-            let (max, got) = (self.limit as u64, wanted as u64);
-            return Err(Error::Limit { limit: "llm.max_position_embeddings", max, got });
-        }
-        if wanted <= self.capacity {
-            return Ok(());
-        }
-        let capacity = wanted.max(self.capacity.saturating_mul(2)).min(self.limit);
-        let grown = |old: &Matrix<B>| {
-            let mut new = backend.zeros(capacity, self.width)?;
-            backend.copy(old.view().row_range(0..self.len)?, &mut new, 0, 0)?;
-            Ok(new)
-        };
-        let blocks = self
-            .blocks
-            .iter()
-            .map(|block| Ok(Block { keys: grown(&block.keys)?, values: grown(&block.values)? }))
-            .collect::<Result<Vec<_>>>()?;
-        self.blocks = blocks;
-        self.capacity = capacity;
-        Ok(())
+        if wanted > self.positions { Err(self.beyond(wanted)) } else { Ok(()) }
+    }
+
+    /// What is said of `wanted` positions that have no room.
+    pub(crate) fn beyond(&self, wanted: usize) -> Error {
+        let limit = if self.positions < self.limit { "positions" } else { "llm.max_position_embeddings" };
+        Error::Limit { limit, max: self.positions as u64, got: wanted as u64 }
     }
 
     /// Writes the rotated keys and the values of the positions after `len` for one block and gives all keys and values
     /// up to them, `[len + rows, width]` each. [`KvCache::advance`] makes them count.
     ///
     /// # Errors
-    /// [`Error::Shape`] where the block does not exist or the rows were not reserved.
+    /// [`Error::Shape`] where the block does not exist; as [`KvCache::check_room`].
     pub(super) fn write(
         &mut self,
         backend: &B,
@@ -105,19 +82,21 @@ impl<B: Backend> KvCache<B> {
         keys: View<B>,
         values: View<B>,
     ) -> Result<(View<'_, B>, View<'_, B>)> {
+        self.check_room(keys.rows())?;
         let end = self.len + keys.rows();
-        let start = self.len;
-        let Some(block) = self.blocks.get_mut(block) else {
-            let reason = alloc::format!("no block {block}");
-            return Err(Error::Shape { operand: "kv_cache.write", reason });
-        };
-        backend.copy(keys, &mut block.keys, start, 0)?;
-        backend.copy(values, &mut block.values, start, 0)?;
-        Ok((block.keys.view().row_range(0..end)?, block.values.view().row_range(0..end)?))
+        let first = block.saturating_mul(2).saturating_mul(self.positions);
+        let second = first.saturating_add(self.positions);
+        if second.saturating_add(self.positions) > self.slab.rows() {
+            return Err(Error::Shape { operand: "kv_cache.write", reason: format!("no block {block}") });
+        }
+        backend.copy(keys, &mut self.slab, first + self.len, 0)?;
+        backend.copy(values, &mut self.slab, second + self.len, 0)?;
+        let slab = self.slab.view();
+        Ok((slab.row_range(first..first + end)?, slab.row_range(second..second + end)?))
     }
 
     /// Counts `rows` written positions as held.
-    pub(super) fn advance(&mut self, rows: usize) {
+    pub(crate) fn advance(&mut self, rows: usize) {
         self.len += rows;
     }
 }

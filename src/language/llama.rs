@@ -83,12 +83,14 @@ impl<B: Backend> Llama<B> {
     /// [`Error::Limit`] where the context becomes too long, [`Error::NonFinite`] `llm`, [`Error::Shape`],
     /// [`Error::Memory`].
     pub fn forward(&self, backend: &B, embeddings: View<B>, cache: &mut KvCache<B>) -> Result<Matrix<B>> {
-        cache.reserve(backend, embeddings.rows())?;
+        cache.check_room(embeddings.rows())?;
         let first = cache.len();
         let mut hidden: Option<Matrix<B>> = None;
         for (index, block) in self.blocks.iter().enumerate() {
             let x = hidden.as_ref().map_or(embeddings, |hidden| hidden.view());
-            hidden = Some(self.block(backend, block, index, x, first, cache)?);
+            let next = self.block(backend, block, index, x, first, cache)?;
+            drop(hidden.take());
+            hidden = Some(backend.settle(next));
         }
         let x = hidden.as_ref().map_or(embeddings, |hidden| hidden.view());
         let out = backend.rms_norm(x, &self.norm, self.config.rms_norm_eps)?;

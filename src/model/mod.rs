@@ -51,6 +51,7 @@ struct Parts<B: Backend> {
     heads: Vec<UnitHead>,
     guide_tables: Arc<GuideTables>,
     warnings: Vec<String>,
+    weight_bytes: usize,
 }
 
 #[cfg(feature = "std")]
@@ -131,12 +132,23 @@ impl<B: Backend> Model<B> {
         &self.parts.heads
     }
 
-    /// A session that has read nothing.
+    /// A session that has read nothing, with room for as long a context as the language model takes, in the memory of the
+    /// model's backend.
     ///
     /// # Errors
     /// [`Error::Memory`].
     pub fn session(&self) -> Result<Session<B>> {
-        Session::new(self.clone())
+        self.session_on(self.backend().clone(), usize::MAX)
+    }
+
+    /// A session with room for `positions` tokens of prompt and answer together (or as many as the language model takes),
+    /// on a backend that computes as the model's does: for the CPU, [`Cpu::in_arena`] of it, with an arena that is the
+    /// session's alone and has [`Memory::session`](crate::session::Memory::session) bytes.
+    ///
+    /// # Errors
+    /// [`Error::Memory`].
+    pub fn session_on(&self, backend: B, positions: usize) -> Result<Session<B>> {
+        Session::new(self.clone(), backend, positions)
     }
 
     /// Looks at a picture: encoder, tower and projector run once. Any session of this model may then be asked about it.
@@ -145,7 +157,16 @@ impl<B: Backend> Model<B> {
     /// [`Error::Input`] or [`Error::Limit`] for a picture that cannot be resized; [`Error::NonFinite`] naming the module
     /// that failed on it; [`Error::Memory`].
     pub fn encode(&self, image: &ImageView) -> Result<EncodedImage<B>> {
-        EncodedImage::new(self, image)
+        self.encode_on(self.backend(), image)
+    }
+
+    /// As [`Model::encode`], on a backend that computes as the model's does: for the CPU, [`Cpu::in_arena`] of it, with an
+    /// arena that is the picture's alone and has [`Memory::image`](crate::session::Memory::image) bytes.
+    ///
+    /// # Errors
+    /// As [`Model::encode`].
+    pub fn encode_on(&self, backend: &B, image: &ImageView) -> Result<EncodedImage<B>> {
+        EncodedImage::new(self, backend, image)
     }
 
     /// Whether both are clones of one model.
@@ -170,6 +191,11 @@ impl<B: Backend> Model<B> {
         Err(Error::Missing { module: "tokenizer; give the prompt as items".into() })
     }
 
+    /// Bytes of the tensors that the modules use.
+    pub(crate) fn weight_bytes(&self) -> usize {
+        self.parts.weight_bytes
+    }
+
     pub(crate) fn modules(&self) -> &Modules<B> {
         &self.parts.modules
     }
@@ -184,6 +210,7 @@ impl<B: Backend> Parts<B> {
     fn load(backend: B, config: Config, weights: &Weights, vocabulary: Vocabulary) -> Result<Parts<B>> {
         let loader = Loader::new(weights, &backend, "");
         let modules = Modules::load(&loader, &config)?;
+        let weight_bytes = loader.taken_bytes();
         let unused = loader.unused().into_iter().map(|name| format!("tensor {name} is not used"));
         let unknown = config.unknown_keys().into_iter().map(|key| format!("config.json: {key} is not known"));
         let warnings = unknown.chain(unused).collect();
@@ -210,6 +237,7 @@ impl<B: Backend> Parts<B> {
             heads,
             guide_tables,
             warnings,
+            weight_bytes,
         })
     }
 }

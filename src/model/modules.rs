@@ -7,7 +7,9 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use crate::arena::Buffer;
 use crate::backend::{Activation, Backend, Grid, Matrix, View};
+use crate::checked::Size;
 use crate::config::{Config, Fields};
 use crate::error::Result;
 use crate::heads::{
@@ -175,7 +177,8 @@ pub(crate) enum Found {
     /// Centre boxes as fractions of the square.
     Boxes(Vec<[f32; 4]>),
     /// Sigmoid maps over the square.
-    Maps { maps: Vec<Vec<f32>>, grid: Grid, range: Option<DepthRange> },
+    /// One after the other.
+    Maps { maps: Buffer, grid: Grid, range: Option<DepthRange> },
     /// Centre boxes and joints as fractions of the square, and the sigmoids of (hidden, visible).
     Poses(Vec<Pose>),
 }
@@ -282,8 +285,9 @@ fn host<B: Backend, const N: usize>(backend: &B, matrix: &Matrix<B>, rows: usize
     Ok(values.as_chunks::<N>().0.to_vec())
 }
 
-/// The first `rows` rows of a matrix, each by itself.
-fn maps<B: Backend>(backend: &B, matrix: &Matrix<B>, rows: usize) -> Result<Vec<Vec<f32>>> {
-    let values = backend.download(matrix.view().row_range(0..rows)?)?;
-    Ok(values.chunks_exact(matrix.cols().max(1)).map(<[f32]>::to_vec).collect())
+/// The first `rows` rows of a matrix.
+fn maps<B: Backend>(backend: &B, matrix: &Matrix<B>, rows: usize) -> Result<Buffer> {
+    let mut values = backend.arena().take("maps", Size::new(rows).times(matrix.cols())?.get())?;
+    backend.download_to(matrix.view().row_range(0..rows)?, &mut values)?;
+    Ok(values)
 }

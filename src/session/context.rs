@@ -6,13 +6,14 @@ use alloc::vec::Vec;
 use super::encoded::Identity;
 use super::question::Watch;
 use super::sequence::{Sequence, Slot};
+use crate::arena::ALIGNMENT;
 use crate::backend::{Backend, Matrix, View};
 use crate::error::Result;
 use crate::language::{KvCache, Llama};
 use crate::reply::Finish;
 
 /// Positions that are read in one go; the cancel flag is looked at between.
-const CHUNK: usize = 256;
+pub(super) const CHUNK: usize = 256;
 
 /// What stood at a position, with everything that fixes its features.
 #[derive(Clone, Debug)]
@@ -26,7 +27,7 @@ enum Held {
 /// The positions read so far.
 pub(super) struct Context<B: Backend> {
     cache: KvCache<B>,
-    /// Post-norm hidden states, `[capacity, hidden_size]`; the first `held.len()` rows count.
+    /// Post-norm hidden states, `[positions, hidden_size]`; the first `held.len()` rows count.
     hidden: Matrix<B>,
     held: Vec<Held>,
     /// Cells of the visual prompts that `held` refers to.
@@ -34,10 +35,43 @@ pub(super) struct Context<B: Backend> {
 }
 
 impl<B: Backend> Context<B> {
-    pub(super) fn new(backend: &B, llm: &Llama<B>) -> Result<Context<B>> {
-        let cache = KvCache::new(backend, llm.config())?;
-        let hidden = backend.zeros(0, llm.config().hidden_size)?;
+    /// Room for `positions` positions, or as many as the language model takes where that is less.
+    pub(super) fn new(backend: &B, llm: &Llama<B>, positions: usize) -> Result<Context<B>> {
+        let cache = KvCache::new(backend, llm.config(), positions)?;
+        let hidden = backend.zeros(cache.positions(), llm.config().hidden_size)?;
         Ok(Context { cache, hidden, held: Vec::new(), regions: Vec::new() })
+    }
+
+    /// Checks that the prompt leaves room for an answer, and says for how many tokens.
+    pub(super) fn room_after(&self, prompt: usize) -> Result<usize> {
+        let rest = self.cache.positions().checked_sub(prompt).filter(|&rest| rest > 0);
+        rest.ok_or_else(|| self.cache.beyond(prompt.saturating_add(1)))
+    }
+
+    /// Takes the memory of reading as many positions in one go as ever, at the end of the context, and forgets them.
+    pub(super) fn measure(&mut self, backend: &B, llm: &Llama<B>) -> Result<()> {
+        let rows = self.cache.positions().min(CHUNK);
+        self.cache.truncate(0);
+        self.cache.advance(self.cache.positions() - rows);
+        let mut embeddings = backend.zeros(rows, llm.config().hidden_size)?;
+        let ids = alloc::vec![0; rows];
+        let tokens = llm.embed(backend, &ids)?;
+        backend.copy(tokens.view(), &mut embeddings, 0, 0)?;
+        drop(tokens);
+        let out = llm.forward(backend, embeddings.view(), &mut self.cache)?;
+        self.cache.truncate(0);
+        drop((out, embeddings));
+        Ok(())
+    }
+
+    /// Bytes of the hidden states.
+    pub(super) fn hidden_bytes(&self) -> usize {
+        (self.hidden.rows() * self.hidden.cols() * size_of::<f32>()).next_multiple_of(ALIGNMENT)
+    }
+
+    /// Hidden states of all positions that there is room for.
+    pub(super) fn all_hidden(&self) -> View<'_, B> {
+        self.hidden.view()
     }
 
     /// Number of positions read.
@@ -122,13 +156,6 @@ impl<B: Backend> Context<B> {
 
     fn forward(&mut self, backend: &B, llm: &Llama<B>, embeddings: View<B>) -> Result<()> {
         let held = self.held.len();
-        let rows = held + embeddings.rows();
-        if rows > self.hidden.rows() {
-            let capacity = rows.max(2 * self.hidden.rows());
-            let mut grown = backend.zeros(capacity, self.hidden.cols())?;
-            backend.copy(self.hidden.view().row_range(0..held)?, &mut grown, 0, 0)?;
-            self.hidden = grown;
-        }
         let out = llm.forward(backend, embeddings, &mut self.cache)?;
         let copied = backend.copy(out.view(), &mut self.hidden, held, 0);
         if copied.is_err() {

@@ -14,11 +14,13 @@ use crate::heads::AdapterGroup;
 use crate::image::Square;
 use crate::model::{Found, Model, Pose};
 use crate::reply::{Depth, DepthUnit, Finish, Keypoint, Keypoints, Mask, Target, Triplet};
-use crate::trp::{Answer, Route, Routes, Slot, Unit, route, triplet_score};
+use crate::trp::{Answer, Flags, Reference, Route, Routes, Slot, Unit, route, triplet_score};
 use crate::vision::FeatureMap;
 
 /// Where an answer was written.
 pub(super) struct Place<'a, B: Backend> {
+    /// What decodes it.
+    pub(super) backend: &'a B,
     pub(super) image: &'a EncodedImage<B>,
     /// Hidden states of all positions, `[positions, hidden_size]`.
     pub(super) hidden: View<'a, B>,
@@ -49,8 +51,8 @@ pub(super) fn triplets<B: Backend>(
             last.view = adapted.image.view();
         }
         for route in &routes.heads {
-            let latents = latents(model, place, adapted.as_ref(), route)?;
-            let found = find(model, &features, route, latents.view())?;
+            let latents = latents(place, adapted.as_ref(), route)?;
+            let found = find(model, place.backend, &features, route, latents.view())?;
             place_targets(route, answer, found, place.image, mask_threshold, &mut targets)?;
         }
     }
@@ -71,7 +73,7 @@ impl<B: Backend> Adapted<B> {
     /// the phrase, delimiters included, and before each `<REF>`.
     fn new(model: &Model<B>, place: &Place<B>, answer: &Answer) -> Result<Option<Adapted<B>>> {
         let Some(adapter) = &model.modules().vd_adapter else { return Ok(None) };
-        let backend = model.backend();
+        let backend = place.backend;
         let Some(image_first) = place.image_first else {
             return Err(Error::Input { field: "prompt", reason: "has no place for the picture".into() });
         };
@@ -102,13 +104,8 @@ impl<B: Backend> Adapted<B> {
 }
 
 /// The latents of a head's slots: the hidden state at each `<REF>`, or what the adapter made of it.
-fn latents<B: Backend>(
-    model: &Model<B>,
-    place: &Place<B>,
-    adapted: Option<&Adapted<B>>,
-    route: &Route,
-) -> Result<Matrix<B>> {
-    let backend = model.backend();
+fn latents<B: Backend>(place: &Place<B>, adapted: Option<&Adapted<B>>, route: &Route) -> Result<Matrix<B>> {
+    let backend = place.backend;
     let positions = route.slots.iter().map(|slot| slot.position);
     match adapted {
         None => {
@@ -125,14 +122,54 @@ fn latents<B: Backend>(
 
 fn find<B: Backend>(
     model: &Model<B>,
+    backend: &B,
     features: &[FeatureMap<B>],
     route: &Route,
     latents: View<B>,
 ) -> Result<Found> {
     match model.modules().head(&route.head) {
-        Some(head) => head.decode(model.backend(), features, latents),
+        Some(head) => head.decode(backend, features, latents),
         None => Err(Error::Missing { module: alloc::format!("visual_decoder.{}", route.head) }),
     }
+}
+
+/// Takes the memory of decoding the longest answer with the most targets.
+///
+/// # Errors
+/// As [`triplets`].
+pub(super) fn measure<B: Backend>(model: &Model<B>, place: &Place<B>) -> Result<()> {
+    let positions = place.hidden.rows();
+    let mut answer = Answer::default();
+    // Every position a `<REF>` with a group of its own: no answer has more rows to adapt.
+    let cells = place.image.selected()?.grid.cells();
+    if model.modules().vd_adapter.is_some() && positions >= cells {
+        for position in 0..positions {
+            answer.triplets.push(crate::trp::Triplet {
+                phrase: 0..0,
+                unit: None,
+                references: alloc::vec![Reference { index: None, position }],
+                phrase_tokens: 0..0,
+                unit_tokens: 0..0,
+                flags: Flags::default(),
+            });
+        }
+    }
+    let mut features = place.image.features()?;
+    let adapted = match answer.triplets.is_empty() {
+        true => None,
+        false => Adapted::new(model, place, &answer)?,
+    };
+    if let (Some(adapted), Some(last)) = (&adapted, features.last_mut()) {
+        last.view = adapted.image.view();
+    }
+    for head in model.heads() {
+        let slot = |position| Slot { triplet: 0, reference: 0, position };
+        let slots = (0..head.num_queries.min(positions)).map(slot).collect();
+        let route = Route { head: head.head.clone(), slots };
+        let latents = latents(place, adapted.as_ref(), &route)?;
+        find(model, place.backend, &features, &route, latents.view())?;
+    }
+    Ok(())
 }
 
 /// Maps what a head found to pixels; entry `i` belongs to slot `i`.
@@ -158,8 +195,8 @@ fn place_targets<B: Backend>(
             _ => (slot, Target::Keypoints(Box::new(keypoints(square, &pose)))),
         })),
         Found::Maps { maps, grid, range } => {
-            for (slot, map) in slots.zip(maps) {
-                let mut values = square.unpad_map(&map, grid)?;
+            for (slot, map) in slots.zip(maps.chunks_exact(grid.cells().max(1))) {
+                let mut values = square.unpad_map(map, grid)?;
                 let target = if unit(slot) == Some(Unit::Depth) {
                     let mut unit = DepthUnit::Relative;
                     if let Some(range) = range {

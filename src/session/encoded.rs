@@ -2,14 +2,13 @@
 #![forbid(unsafe_code)]
 
 use alloc::sync::Arc;
-use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::backend::{Backend, Grid, Matrix, View};
 use crate::error::{Error, Result};
-use crate::image::{ImageView, PixelMap, Preprocessor, Square, VisualPrompt, regions};
+use crate::image::{ImageView, Preprocessor, Square, VisualPrompt, regions};
 use crate::model::Model;
-use crate::vision::{ConvNextOutput, FeatureMap, VitOutput};
+use crate::vision::{ConvNextOutput, FeatureMap, VisualPrompts, VitOutput};
 
 /// Tells pictures apart; two are equal only where one is a clone of the other.
 #[derive(Clone, Debug)]
@@ -29,36 +28,52 @@ pub struct EncodedImage<B: Backend> {
     /// Projected features, `[cells, llm.hidden_size]`.
     pub(super) tokens: Matrix<B>,
     pub(super) square: Square,
-    encoder: VitOutput<B>,
+    /// Hidden states of the visual encoder; with a tower the selected one alone.
+    states: Vec<Matrix<B>>,
+    /// Rows of a state before those of the cells.
+    prefix: usize,
+    grid: Grid,
     selected: usize,
     tower: Option<ConvNextOutput<B>>,
 }
 
 impl<B: Backend> EncodedImage<B> {
-    /// Looks at a picture.
-    pub(crate) fn new(model: &Model<B>, image: &ImageView) -> Result<EncodedImage<B>> {
-        let backend = model.backend();
+    /// Looks at a picture, on a backend that computes as the model's does.
+    pub(crate) fn new(model: &Model<B>, backend: &B, image: &ImageView) -> Result<EncodedImage<B>> {
         let modules = model.modules();
         let square = Square::new(image.width(), image.height())?;
         let pixels = upload(backend, &modules.encoder_pixels, image)?;
-        let mut encoder = modules.visual_encoder.forward(backend, pixels.view())?;
+        let VitOutput { mut hidden_states, normed, pooled, prefix, grid } =
+            modules.visual_encoder.forward(backend, pixels.view())?;
+        drop((pixels, normed, pooled));
         let mut selected = modules.select_layer;
         let tower = match &modules.visual_tower {
             None => None,
             Some((tower, preprocessor)) => {
                 // The heads then read the selected state alone.
-                if selected < encoder.hidden_states.len() {
-                    encoder.hidden_states = vec![encoder.hidden_states.swap_remove(selected)];
+                if selected < hidden_states.len() {
+                    let kept = hidden_states.swap_remove(selected);
+                    hidden_states.clear();
+                    hidden_states.push(backend.settle(kept));
                     selected = 0;
                 }
                 let pixels = upload(backend, preprocessor, image)?;
                 Some(tower.forward(backend, pixels.view())?)
             }
         };
-        let features = encoder.features(selected)?;
-        let tokens = modules.projector.forward(backend, features.view)?;
-        let (model, identity) = (model.clone(), Identity(Arc::new(())));
-        Ok(EncodedImage { model, identity, tokens, square, encoder, selected, tower })
+        let features = state(&hidden_states, selected, prefix, grid)?;
+        let tokens = backend.settle(modules.projector.forward(backend, features.view)?);
+        Ok(EncodedImage {
+            model: model.clone(),
+            identity: Identity(Arc::new(())),
+            tokens,
+            square,
+            states: hidden_states,
+            prefix,
+            grid,
+            selected,
+            tower,
+        })
     }
 
     /// The model that looked at it.
@@ -81,7 +96,7 @@ impl<B: Backend> EncodedImage<B> {
     /// # Errors
     /// [`Error::Shape`] never in practice: the layer was checked when the model was loaded.
     pub fn selected(&self) -> Result<FeatureMap<'_, B>> {
-        self.encoder.features(self.selected)
+        state(&self.states, self.selected, self.prefix, self.grid)
     }
 
     /// The projected features that the language model reads, `[cells, llm.hidden_size]`.
@@ -101,14 +116,36 @@ impl<B: Backend> EncodedImage<B> {
                 maps.push(self.selected()?);
                 Ok(maps)
             }
-            None => (0..self.encoder.hidden_states.len()).map(|layer| self.encoder.features(layer)).collect(),
+            None => {
+                let layers = 0..self.states.len();
+                layers.map(|layer| state(&self.states, layer, self.prefix, self.grid)).collect()
+            }
         }
     }
 }
 
+/// The cells of a hidden state.
+fn state<B: Backend>(
+    states: &[Matrix<B>],
+    layer: usize,
+    prefix: usize,
+    grid: Grid,
+) -> Result<FeatureMap<'_, B>> {
+    let state = states.get(layer).ok_or_else(|| Error::Shape {
+        operand: "encoded_image.layer",
+        reason: alloc::format!("{layer} of {} hidden states", states.len()),
+    })?;
+    Ok(FeatureMap { view: state.view().row_range(prefix..state.rows())?, grid })
+}
+
 fn upload<B: Backend>(backend: &B, preprocessor: &Preprocessor, image: &ImageView) -> Result<Matrix<B>> {
-    let PixelMap { data, width, height } = preprocessor.prepare(image)?;
-    backend.upload(Grid { height, width }.cells(), 3, &data)
+    let (width, height) = preprocessor.output_size(image.width(), image.height())?;
+    let scratch = preprocessor.scratch(image.width(), image.height())?;
+    let mut scratch = backend.arena().take("picture", scratch)?;
+    let cells = Grid { height, width }.cells();
+    let pixels = backend.written(cells, 3, &mut |out| preprocessor.prepare_to(image, &mut scratch, out))?;
+    drop(scratch);
+    Ok(backend.settle(pixels))
 }
 
 /// The visual prompts of one question.
@@ -128,27 +165,41 @@ impl<B: Backend> EncodedPrompts<B> {
     /// [`Error::Missing`] where the model has no `vpt_encoder`; those of [`regions`].
     pub(super) fn new(
         model: &Model<B>,
+        backend: &B,
         image: &EncodedImage<B>,
         prompts: &[VisualPrompt],
     ) -> Result<EncodedPrompts<B>> {
-        let (backend, modules) = (model.backend(), model.modules());
+        let modules = model.modules();
         if prompts.is_empty() {
+            return EncodedPrompts::of_cells(model, backend, image, Vec::new());
+        }
+        if modules.vpt_encoder.is_none() {
+            return Err(Error::Missing { module: "vpt_encoder".into() });
+        }
+        let (pixels, resize) = (&modules.encoder_pixels, modules.prompt_resize);
+        let regions = regions(prompts, &image.square, pixels, image.grid, resize)?;
+        let cells = regions.into_iter().map(|region| region.cells).collect();
+        EncodedPrompts::of_cells(model, backend, image, cells)
+    }
+
+    /// Encodes regions of the grid; none where the model has no encoder for them.
+    pub(super) fn of_cells(
+        model: &Model<B>,
+        backend: &B,
+        image: &EncodedImage<B>,
+        cells: Vec<Vec<bool>>,
+    ) -> Result<EncodedPrompts<B>> {
+        let modules = model.modules();
+        let Some(encoder) = modules.vpt_encoder.as_ref().filter(|_| !cells.is_empty()) else {
             let tokens = backend.zeros(0, image.tokens.cols())?;
             return Ok(EncodedPrompts { tokens, tokens_per_prompt: 0, cells: Vec::new() });
-        }
-        let Some(encoder) = &modules.vpt_encoder else {
-            return Err(Error::Missing { module: "vpt_encoder".into() });
         };
-        let features = image.selected()?;
-        let (pixels, resize) = (&modules.encoder_pixels, modules.prompt_resize);
-        let regions = regions(prompts, &image.square, pixels, features.grid, resize)?;
-        let cells: Vec<Vec<bool>> = regions.into_iter().map(|region| region.cells).collect();
         let masks: Vec<&[bool]> = cells.iter().map(Vec::as_slice).collect();
-        let encoded = encoder.forward(backend, features, &masks)?;
-        let tokens = match encoded.projected {
-            true => encoded.tokens,
-            false => modules.projector.forward(backend, encoded.tokens.view())?,
-        };
-        Ok(EncodedPrompts { tokens, tokens_per_prompt: encoded.tokens_per_region, cells })
+        let VisualPrompts { mut tokens, tokens_per_region, projected } =
+            encoder.forward(backend, image.selected()?, &masks)?;
+        if !projected {
+            tokens = modules.projector.forward(backend, tokens.view())?;
+        }
+        Ok(EncodedPrompts { tokens: backend.settle(tokens), tokens_per_prompt: tokens_per_region, cells })
     }
 }

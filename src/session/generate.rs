@@ -6,7 +6,8 @@ use alloc::vec::Vec;
 
 use super::context::Context;
 use super::question::{Event, Watch};
-use crate::backend::Backend;
+use crate::arena::Buffer;
+use crate::backend::{Backend, View};
 use crate::error::{Error, Result};
 use crate::language::{Llama, Sampler};
 use crate::reply::Finish;
@@ -48,8 +49,7 @@ impl<B: Backend> Writer<'_, B> {
                 break;
             }
             let last = context.len().saturating_sub(1);
-            let logits = llm.logits(backend, context.hidden()?.row_range(last..last + 1)?)?;
-            let logits = backend.download(logits.view())?;
+            let logits = logits(backend, llm, context.hidden()?.row_range(last..last + 1)?)?;
             let choice = match &mut self.guide {
                 Some(guide) => {
                     let allowed = guide.allowed(budget - written.ids.len());
@@ -83,6 +83,17 @@ impl<B: Backend> Writer<'_, B> {
         }
         Ok(written)
     }
+}
+
+/// The logits after a hidden state `[1, hidden_size]`, on the host.
+///
+/// # Errors
+/// Those of [`Llama::logits`].
+pub(super) fn logits<B: Backend>(backend: &B, llm: &Llama<B>, hidden: View<B>) -> Result<Buffer> {
+    let logits = llm.logits(backend, hidden)?;
+    let mut out = backend.arena().take("logits", logits.cols())?;
+    backend.download_to(logits.view(), &mut out)?;
+    Ok(out)
 }
 
 /// Tells of the `<REF>` that ends `ids`.

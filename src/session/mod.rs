@@ -10,6 +10,7 @@ mod context;
 mod decode;
 mod encoded;
 mod generate;
+mod memory;
 mod question;
 mod sequence;
 
@@ -18,6 +19,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 pub use encoded::EncodedImage;
+pub use memory::{Bounds, Memory};
 pub use question::{Control, Event, OnEvent, Prompt, Question};
 
 use self::context::Context;
@@ -39,14 +41,16 @@ use crate::trp::{Guide, GuideMode, GuideOptions, PromptItem, parse};
 /// A conversation with a model; see the [module](self).
 pub struct Session<B: Backend = Cpu> {
     model: Model<B>,
+    /// Computes as the model's does; memory may come from elsewhere.
+    backend: B,
     context: Context<B>,
 }
 
 impl<B: Backend> Session<B> {
-    /// A session that has read nothing.
-    pub(crate) fn new(model: Model<B>) -> Result<Session<B>> {
-        let context = Context::new(model.backend(), &model.modules().llm)?;
-        Ok(Session { model, context })
+    /// A session that has read nothing, with room for `positions`.
+    pub(crate) fn new(model: Model<B>, backend: B, positions: usize) -> Result<Session<B>> {
+        let context = Context::new(&backend, &model.modules().llm, positions)?;
+        Ok(Session { model, backend, context })
     }
 
     /// The model that answers.
@@ -85,11 +89,11 @@ impl<B: Backend> Session<B> {
     ) -> Result<Reply> {
         let mut watch = Watch::start(control);
         self.check_model(image)?;
-        let model = &self.model;
-        let (backend, llm) = (model.backend(), &model.modules().llm);
+        let (model, backend) = (&self.model, &self.backend);
+        let llm = &model.modules().llm;
         let sampler = Sampler::new(question.sampling)?;
         let items = self.items(question)?;
-        let prompts = EncodedPrompts::new(model, image, &question.prompts)?;
+        let prompts = EncodedPrompts::new(model, backend, image, &question.prompts)?;
         let sequence = Sequence::new(&items, image, &prompts)?;
         let budget = self.budget(sequence.slots.len(), question.max_new_tokens)?;
         let guide = self.guide(question, budget)?;
@@ -121,13 +125,13 @@ impl<B: Backend> Session<B> {
         self.check_model(image)?;
         let model = &self.model;
         let mut items = self.items(question)?;
-        let prompts = EncodedPrompts::new(model, image, &question.prompts)?;
+        let prompts = EncodedPrompts::new(model, &self.backend, image, &question.prompts)?;
         let prompt = Sequence::new(&items, image, &prompts)?.slots.len();
         let spoken = without_end(model.vocabulary(), answer);
         items.extend(spoken.iter().copied().map(PromptItem::Token));
         let sequence = Sequence::new(&items, image, &prompts)?;
         self.context.keep_common_prefix(&sequence);
-        self.context.read(model.backend(), &model.modules().llm, &sequence, &watch)?;
+        self.context.read(&self.backend, &model.modules().llm, &sequence, &watch)?;
         let log_probs = vec![f32::NAN; answer.len()];
         let written = Written { ids: answer.to_vec(), log_probs, finish: Finish::Given };
         self.reply(image, question, written, prompt)
@@ -163,15 +167,7 @@ impl<B: Backend> Session<B> {
         if max_new_tokens == 0 {
             return Err(Error::Input { field: "max_new_tokens", reason: "must be positive".into() });
         }
-        let limit = self.model.modules().llm.config().max_position_embeddings;
-        match limit.checked_sub(prompt) {
-            None | Some(0) => Err(Error::Limit {
-                limit: "llm.max_position_embeddings",
-                max: limit as u64,
-                got: prompt as u64 + 1,
-            }),
-            Some(left) => Ok(left.min(max_new_tokens)),
-        }
+        Ok(self.context.room_after(prompt)?.min(max_new_tokens))
     }
 
     fn guide(&self, question: &Question, max_tokens: usize) -> Result<Option<Guide>> {
@@ -201,7 +197,8 @@ impl<B: Backend> Session<B> {
         let mut answer = parse(vocabulary, spoken);
         let text = text(vocabulary, spoken);
         let hidden = self.context.hidden()?;
-        let place = Place { image, hidden, first: prompt, image_first: self.context.image_first() };
+        let image_first = self.context.image_first();
+        let place = Place { backend: &self.backend, image, hidden, first: prompt, image_first };
         let threshold = question.mask_threshold;
         let triplets = decode::triplets(&self.model, &place, &mut answer, &written, threshold)?;
         let flags = answer.flags;

@@ -9,7 +9,6 @@ use super::encoded::{EncodedImage, EncodedPrompts, Identity};
 use crate::backend::{Backend, Matrix};
 use crate::error::{Error, Result};
 use crate::language::Llama;
-use crate::nn::join_rows;
 use crate::trp::PromptItem;
 
 /// What stands at one position.
@@ -84,38 +83,29 @@ impl<'a, B: Backend> Sequence<'a, B> {
     /// [`Error::Input`] for an id outside the vocabulary; [`Error::Shape`], [`Error::Memory`].
     pub(super) fn embed(&self, backend: &B, llm: &Llama<B>, range: Range<usize>) -> Result<Matrix<B>> {
         let slots = self.slots.get(range).unwrap_or(&[]);
-        let mut parts: Vec<Part<B>> = Vec::new();
+        let mut out = backend.zeros(slots.len(), llm.config().hidden_size)?;
+        let mut first = 0;
         for run in slots.chunk_by(|a, b| a.same_source(b)) {
-            parts.push(match run.first() {
-                Some(&Slot::Image(first)) => Part::Image(first..first + run.len()),
-                Some(&Slot::Prompt { prompt, row }) => Part::Prompt(prompt, row..row + run.len()),
+            match run.first() {
+                Some(&Slot::Image(row)) => {
+                    let rows = self.image.tokens.view().row_range(row..row + run.len())?;
+                    backend.copy(rows, &mut out, first, 0)?;
+                }
+                Some(&Slot::Prompt { prompt, row }) => {
+                    let row = prompt * self.prompts.tokens_per_prompt + row;
+                    let rows = self.prompts.tokens.view().row_range(row..row + run.len())?;
+                    backend.copy(rows, &mut out, first, 0)?;
+                }
                 _ => {
                     let ids: Vec<u32> = run.iter().filter_map(Slot::token).collect();
-                    Part::Tokens(llm.embed(backend, &ids)?)
-                }
-            });
-        }
-        let mut views = Vec::with_capacity(parts.len());
-        for part in &parts {
-            match part {
-                Part::Tokens(matrix) => views.push(matrix.view()),
-                Part::Image(rows) => views.push(self.image.tokens.view().row_range(rows.clone())?),
-                Part::Prompt(prompt, rows) => {
-                    let first = prompt * self.prompts.tokens_per_prompt;
-                    let rows = first + rows.start..first + rows.end;
-                    views.push(self.prompts.tokens.view().row_range(rows)?);
+                    let rows = llm.embed(backend, &ids)?;
+                    backend.copy(rows.view(), &mut out, first, 0)?;
                 }
             }
+            first += run.len();
         }
-        join_rows(backend, &views)
+        Ok(out)
     }
-}
-
-/// A run of positions that come from one place.
-enum Part<B: Backend> {
-    Tokens(Matrix<B>),
-    Image(Range<usize>),
-    Prompt(usize, Range<usize>),
 }
 
 impl Slot {

@@ -223,12 +223,15 @@ impl<B: Backend> Stage<B> {
         let (mut map, grid) = match &self.downsample {
             Some((norm, conv)) => {
                 let normed = norm.forward(backend, x)?;
-                conv.forward(backend, normed.view(), grid, Epilogue::NONE)?
+                let (map, grid) = conv.forward(backend, normed.view(), grid, Epilogue::NONE)?;
+                drop(normed);
+                (backend.settle(map), grid)
             }
             None => (nn::join_rows(backend, &[x])?, grid),
         };
         for block in &self.blocks {
             map = block.forward(backend, map.view(), grid)?;
+            map = backend.settle(map);
         }
         Ok((map, grid))
     }

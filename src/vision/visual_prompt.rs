@@ -3,7 +3,6 @@
 
 use alloc::format;
 use alloc::string::String;
-use alloc::vec;
 use alloc::vec::Vec;
 
 use super::select::FeatureMap;
@@ -94,12 +93,11 @@ impl<B: Backend> VisualPromptEncoder<B> {
             let reason = format!("region {index} has {} cells, but the grid has {cells}", region.len());
             return Err(Error::Input { field: "regions", reason });
         }
-        let masks: Vec<Vec<f32>> = regions.iter().map(|region| normalised(region)).collect();
         let patches = match &self.embedding {
-            None => self.pool(backend, features.view, &masks)?,
-            Some(conv) => self.embed(backend, features, conv, &masks)?,
+            None => self.pool(backend, features.view, regions)?,
+            Some(conv) => self.embed(backend, features, conv, regions)?,
         };
-        let tokens = self.with_mask_tokens(backend, patches, &masks)?;
+        let tokens = self.with_mask_tokens(backend, patches, regions)?;
         let tokens_per_region = self.config.tokens();
         let positions = backend.read(&self.positions, tokens_per_region, self.config.visual_hidden_size)?;
         let mut tokens =
@@ -148,23 +146,25 @@ impl<B: Backend> VisualPromptEncoder<B> {
 
     /// Patch `i` is the `i`-th run of `cells / num_patches` cells of the flattened grid: the reference reshapes its planes
     /// so, and does not cut them into windows.
-    fn pool(&self, backend: &B, features: View<B>, masks: &[Vec<f32>]) -> Result<Matrix<B>> {
+    fn pool(&self, backend: &B, features: View<B>, regions: &[&[bool]]) -> Result<Matrix<B>> {
         let (cells, patches) = (features.rows(), self.config.num_patches);
-        let rows = Size::new(masks.len()).times(patches)?;
-        let mut weights = vec![0.0; rows.times(cells)?.get()];
-        let run = (cells / patches.max(1)).max(1);
-        let region = Size::new(patches).times(cells)?.get().max(1);
-        for (mask, weights) in masks.iter().zip(weights.chunks_exact_mut(region)) {
-            for (index, (row, mask)) in
-                weights.chunks_exact_mut(cells.max(1)).zip(mask.chunks_exact(run)).enumerate()
-            {
-                row.iter_mut().skip(index * run).zip(mask).for_each(|(weight, &mask)| *weight = mask);
-            }
-        }
-        if masks.is_empty() {
+        if regions.is_empty() {
             return backend.zeros(0, features.cols());
         }
-        let weights = backend.upload(rows.get(), cells, &weights)?;
+        let rows = Size::new(regions.len()).times(patches)?.get();
+        let run = (cells / patches.max(1)).max(1);
+        let weights = backend.written(rows, cells, &mut |weights| {
+            weights.fill(0.0);
+            let runs = regions.iter().flat_map(|region| {
+                let share = share(region);
+                region.chunks_exact(run).take(patches).enumerate().map(move |run| (share, run))
+            });
+            for (row, (share, (index, inside))) in weights.chunks_exact_mut(cells.max(1)).zip(runs) {
+                let weights = row.iter_mut().skip(index * run).zip(inside);
+                weights.for_each(|(weight, &inside)| *weight = if inside { share } else { 0.0 });
+            }
+            Ok(())
+        })?;
         backend.matmul(weights.view(), features, false)
     }
 
@@ -173,16 +173,22 @@ impl<B: Backend> VisualPromptEncoder<B> {
         backend: &B,
         features: FeatureMap<B>,
         conv: &Conv2d<B>,
-        masks: &[Vec<f32>],
+        regions: &[&[bool]],
     ) -> Result<Matrix<B>> {
         let channels = features.view.cols();
-        let mut parts = Vec::with_capacity(masks.len());
-        for mask in masks {
-            let spread: Vec<f32> =
-                mask.iter().flat_map(|&cell| core::iter::repeat_n(cell, channels)).collect();
-            let spread = backend.upload(mask.len(), channels, &spread)?;
+        let mut parts = Vec::with_capacity(regions.len());
+        for region in regions {
+            let spread = backend.written(region.len(), channels, &mut |spread| {
+                let share = share(region);
+                for (cell, &inside) in spread.chunks_exact_mut(channels.max(1)).zip(*region) {
+                    cell.fill(if inside { share } else { 0.0 });
+                }
+                Ok(())
+            })?;
             let masked = backend.gated(spread.view(), features.view, Activation::Identity)?;
-            parts.push(conv.forward(backend, masked.view(), features.grid, Epilogue::NONE)?.0);
+            let (part, _) = conv.forward(backend, masked.view(), features.grid, Epilogue::NONE)?;
+            drop((spread, masked));
+            parts.push(backend.settle(part));
         }
         if parts.is_empty() {
             return backend.zeros(0, channels);
@@ -193,20 +199,20 @@ impl<B: Backend> VisualPromptEncoder<B> {
 
     /// Puts the mask token behind the patches of every region: the mean over the grid of a linear map of the mask, which
     /// is the map of its mean.
-    fn with_mask_tokens(&self, backend: &B, patches: Matrix<B>, masks: &[Vec<f32>]) -> Result<Matrix<B>> {
-        let (Some(layer), false) = (&self.mask_embedding, masks.is_empty()) else { return Ok(patches) };
-        let means: Vec<f32> = masks
-            .iter()
-            .map(|mask| {
-                let sum: f64 = mask.iter().map(|&cell| f64::from(cell)).sum();
-                (sum / mask.len().max(1) as f64) as f32
-            })
-            .collect();
-        let means = backend.upload(masks.len(), 1, &means)?;
+    fn with_mask_tokens(&self, backend: &B, patches: Matrix<B>, regions: &[&[bool]]) -> Result<Matrix<B>> {
+        let (Some(layer), false) = (&self.mask_embedding, regions.is_empty()) else { return Ok(patches) };
+        let means = backend.written(regions.len(), 1, &mut |means| {
+            for (mean, region) in means.iter_mut().zip(regions) {
+                let share = f64::from(share(region));
+                let sum: f64 = region.iter().map(|&inside| if inside { share } else { 0.0 }).sum();
+                *mean = (sum / region.len().max(1) as f64) as f32;
+            }
+            Ok(())
+        })?;
         let embedded = layer.forward(backend, means.view(), Epilogue::NONE)?;
         let count = self.config.num_patches;
-        let mut parts = Vec::with_capacity(masks.len().saturating_mul(2));
-        for index in 0..masks.len() {
+        let mut parts = Vec::with_capacity(regions.len().saturating_mul(2));
+        for index in 0..regions.len() {
             parts.push(patches.view().row_range(index * count..(index + 1) * count)?);
             parts.push(embedded.view().row_range(index..index + 1)?);
         }
@@ -214,9 +220,8 @@ impl<B: Backend> VisualPromptEncoder<B> {
     }
 }
 
-/// A region's mask divided by its number of cells.
-fn normalised(region: &[bool]) -> Vec<f32> {
+/// What each cell of a region weighs: 1 over their number.
+fn share(region: &[bool]) -> f32 {
     let cells = region.iter().filter(|&&inside| inside).count();
-    let share = 1.0 / (cells as f32 + EPS);
-    region.iter().map(|&inside| if inside { share } else { 0.0 }).collect()
+    1.0 / (cells as f32 + EPS)
 }

@@ -135,12 +135,14 @@ impl<B: Backend> Vit<B> {
         let size = pixel_grid(pixels, fixed, self.config.patch_size)?;
         let (patches, grid) = self.patch.forward(backend, pixels, size, Epilogue::NONE)?;
         let mut state = self.embed(backend, patches.view(), grid)?;
+        drop(patches);
         if let Some(norm) = &self.pre_norm {
             state = norm.forward(backend, state.view())?;
         }
+        state = backend.settle(state);
         let mut hidden_states = Vec::with_capacity(self.blocks.len() + 1);
         for block in &self.blocks {
-            let next = block.forward(backend, state.view())?;
+            let next = backend.settle(block.forward(backend, state.view())?);
             hidden_states.push(state);
             state = next;
         }

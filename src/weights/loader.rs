@@ -101,6 +101,12 @@ impl<'a, B: Backend> Loader<'a, B> {
         self.weights.names().filter(inside).filter(|&name| !taken.contains(name)).collect()
     }
 
+    /// Bytes of all tensors that were taken so far, under any prefix.
+    pub fn taken_bytes(&self) -> usize {
+        let taken = self.taken.borrow();
+        taken.iter().filter_map(|name| self.weights.get(name)).map(|tensor| tensor.bytes().len()).sum()
+    }
+
     fn full(&self, name: &str) -> String {
         if self.prefix.is_empty() { name.to_owned() } else { format!("{}.{name}", self.prefix) }
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use triplet::arena::Arena;
 use triplet::backend::{Backend, Matrix, View, Weight};
 use triplet::cpu::Cpu;
 use triplet::reference::{Tolerance, bytes, compare};
@@ -91,8 +92,9 @@ impl Failures {
 fn the_check_sees_unwritten_elements_and_overruns() {
     let cpu = Cpu::with_threads(1).poisoned();
     let failed = |elements: &[f32], canary: f32| {
-        let mut buffer = elements.to_vec();
-        buffer.resize(elements.len() + Cpu::CANARY, canary);
+        let mut buffer = Arena::HEAP.take("case", elements.len() + Cpu::CANARY).unwrap();
+        buffer.fill(canary);
+        buffer[..elements.len()].copy_from_slice(elements);
         let mut failures = Failures::default();
         let got = Matrix::from_buffer(buffer, 1, elements.len());
         failures.check("case", &got, &[1.0, 2.0], 2, Tolerance::EXACT);

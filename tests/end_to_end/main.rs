@@ -2,5 +2,6 @@
 
 mod bad_input;
 mod fixture;
+mod memory;
 mod parity;
 mod session;

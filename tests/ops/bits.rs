@@ -94,7 +94,7 @@ fn everything(isa: Isa, cpu: Cpu) -> Vec<(&'static str, Vec<f32>)> {
         ("add", cpu.add(x.view(), x.view())),
         ("read", cpu.read(&w, c, 200)),
     ];
-    results.into_iter().map(|(name, matrix)| (name, matrix.unwrap().buffer().clone())).collect()
+    results.into_iter().map(|(name, matrix)| (name, matrix.unwrap().buffer().to_vec())).collect()
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::super::finish::Finish;
 use super::super::isa::Op;
 use super::super::lanes::Lanes;
 use super::super::mat::{Convert, Elements, Mat};
-use super::super::product::{Left, Right, product};
+use super::super::product::{Left, Right, product, scratch};
 use super::add_backward::add_backward;
 use super::sums::{add_scaled, dot};
 use crate::error::Result;
@@ -53,22 +53,30 @@ impl Left for Transposed<'_> {
     }
 }
 
-/// `out = (gradient * scale) weight`, weight `[gradient.cols, k]`.
+/// `out = (gradient * scale) weight`, weight `[gradient.cols, k]`; `scratch` is that of the product.
 pub(super) fn linear_backward(
     cpu: &Cpu,
     weight: Elements,
     scale: Option<&[f32]>,
     gradient: Mat,
     k: usize,
+    scratch: &mut [f32],
     out: &mut [f32],
-) -> Result<()> {
+) {
     let left = ScaledRows { rows: gradient, scale };
-    product(cpu, &left, Right::WeightColumns(weight, k), k, &Finish::NONE, out)
+    product(cpu, &left, Right::WeightColumns(weight, k), k, &Finish::NONE, scratch, out);
 }
 
 /// `weight_sum += gradient^T x`
 pub(super) fn linear_gradients(cpu: &Cpu, x: Mat, gradient: Mat, weight_sum: &mut [f32]) -> Result<()> {
-    product(cpu, &Transposed(gradient), Right::Columns(x), x.cols, &Finish::ADD, weight_sum)
+    transposed_product(cpu, gradient, x, &Finish::ADD, weight_sum)
+}
+
+/// `gradient^T x` into `out`.
+fn transposed_product(cpu: &Cpu, gradient: Mat, x: Mat, finish: &Finish, out: &mut [f32]) -> Result<()> {
+    let mut scratch = cpu.take("linear_gradients", 1, scratch(cpu, gradient.cols, gradient.rows, x.cols))?;
+    product(cpu, &Transposed(gradient), Right::Columns(x), x.cols, finish, &mut scratch, out);
+    Ok(())
 }
 
 /// The parameters of a layer with a scale, and where the gradients of bias and scale are summed.
@@ -91,8 +99,8 @@ pub(super) fn scaled_gradients(
     const ROWS: usize = 16;
     let Scaled { weight, bias, scale, scale_sum } = layer;
     let (n, k) = (gradient.cols, x.cols);
-    let mut unscaled = cpu.allocate(n, k)?;
-    product(cpu, &Transposed(gradient), Right::Columns(x), k, &Finish::NONE, &mut unscaled[..n * k])?;
+    let mut unscaled = cpu.take("linear_gradients", n, k)?;
+    transposed_product(cpu, gradient, x, &Finish::NONE, &mut unscaled[..n * k])?;
     if let Some((bias, bias_sum)) = bias {
         let mut sums = vec![0.0; n];
         add_backward(cpu, gradient, 1, &mut sums);

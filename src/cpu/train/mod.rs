@@ -19,6 +19,7 @@ use alloc::vec::Vec;
 use super::Cpu;
 use super::embedding;
 use super::mat::{Elements, Mat};
+use super::product;
 use crate::backend::{
     Activation, AdamwStep, Attention, AttentionGradients, LinearGradients, LinearParameters, Matrix,
     NormGradients, Train, View, Weight, train_check as check,
@@ -44,6 +45,11 @@ impl Cpu {
         Ok(Weight::new(tensor, shape))
     }
 
+    /// The elements of an optional vector.
+    fn vector(&self, weight: Option<&Weight<Cpu>>) -> Result<Option<Vec<f32>>> {
+        weight.map(|weight| self.values(weight)).transpose()
+    }
+
     /// A copy of a weight's numbers.
     fn values(&self, weight: &Weight<Cpu>) -> Result<Vec<f32>> {
         let elements = Elements::new(weight)?;
@@ -56,7 +62,7 @@ impl Cpu {
     fn reserve(&self, len: usize) -> Result<Vec<f32>> {
         let mut values = Vec::new();
         let bytes = (len as u64).saturating_mul(size_of::<f32>() as u64);
-        values.try_reserve_exact(len).map_err(|_| Error::Memory { bytes })?;
+        values.try_reserve_exact(len).map_err(|_| Error::Memory { what: "parameter", bytes, left: None })?;
         values.resize(len, 0.0);
         Ok(values)
     }
@@ -84,7 +90,7 @@ impl Train for Cpu {
     ) -> Result<Matrix<Cpu>> {
         check::activate_backward(x, gradient)?;
         let (x, gradient) = (Mat::new(x)?, Mat::new(gradient)?);
-        self.matrix(x.rows, x.cols, |out| {
+        self.matrix("activate_backward", [x.rows, x.cols], 0, |out, _| {
             activate_backward::activate_backward(self, x, activation, gradient, out);
             Ok(())
         })
@@ -105,8 +111,10 @@ impl Train for Cpu {
     ) -> Result<Matrix<Cpu>> {
         let k = check::linear_backward(weight, scale, gradient)?;
         let (gradient, weight, scale) = (Mat::new(gradient)?, Elements::new(weight)?, self.vector(scale)?);
-        self.matrix(gradient.rows, k, |out| {
-            linear_backward::linear_backward(self, weight, scale.as_deref(), gradient, k, out)
+        let scratch = product::scratch(self, gradient.rows, gradient.cols, k);
+        self.matrix("linear_backward", [gradient.rows, k], scratch, |out, scratch| {
+            linear_backward::linear_backward(self, weight, scale.as_deref(), gradient, k, scratch, out);
+            Ok(())
         })
     }
 
@@ -159,7 +167,9 @@ impl Train for Cpu {
             residual: residual.map(Mat::new).transpose()?,
         };
         let into = into.map(|into| [elements(into.weight), elements(into.bias)]);
-        self.matrix(x.rows, x.cols, |out| layer_norm_backward::layer_norm_backward(self, &norm, into, out))
+        self.matrix("layer_norm_backward", [x.rows, x.cols], 0, |out, _| {
+            layer_norm_backward::layer_norm_backward(self, &norm, into, out)
+        })
     }
 
     fn attention_backward(
@@ -172,7 +182,7 @@ impl Train for Cpu {
     ) -> Result<AttentionGradients<Cpu>> {
         check::attention_backward(q, k, v, attention, gradient)?;
         let (q, k, v, gradient) = (Mat::new(q)?, Mat::new(k)?, Mat::new(v)?, Mat::new(gradient)?);
-        let empty = |x: Mat| self.matrix(x.rows, x.cols, |_| Ok(()));
+        let empty = |x: Mat| self.matrix("attention_backward", [x.rows, x.cols], 0, |_, _| Ok(()));
         let mut gradients = AttentionGradients { q: empty(q)?, k: empty(k)?, v: empty(v)? };
         let out = [elements(&mut gradients.q), elements(&mut gradients.k), elements(&mut gradients.v)];
         attention_backward::attention_backward(self, [q, k, v, gradient], attention, out);
@@ -182,7 +192,7 @@ impl Train for Cpu {
     fn gather_scaled(&self, x: View<Cpu>, rows: &[usize], factors: &[f32]) -> Result<Matrix<Cpu>> {
         check::gather_scaled(x.rows(), rows, factors)?;
         let x = Mat::new(x)?;
-        self.matrix(rows.len(), x.cols, |out| {
+        self.matrix("gather_scaled", [rows.len(), x.cols], 0, |out, _| {
             gather_scaled::gather_scaled(self, x, rows, factors, out);
             Ok(())
         })
@@ -197,7 +207,7 @@ impl Train for Cpu {
     ) -> Result<Matrix<Cpu>> {
         check::gather_scaled_backward(gradient, rows, factors, count)?;
         let gradient = Mat::new(gradient)?;
-        self.matrix(count, gradient.cols, |out| {
+        self.matrix("gather_scaled_backward", [count, gradient.cols], 0, |out, _| {
             gather_scaled::gather_scaled_backward(self, gradient, rows, factors, out);
             Ok(())
         })

@@ -24,33 +24,33 @@ fn everything(isa: Isa, threads: usize) -> Vec<(&'static str, Vec<f32>)> {
     let mut out = Vec::new();
 
     let y = cpu.activate_backward(x.view(), Activation::Gelu, x.view()).unwrap();
-    out.push(("activate_backward", y.buffer().clone()));
+    out.push(("activate_backward", y.buffer().to_vec()));
     let mut sums = zeros(10, n);
     cpu.add_backward(gradient.view(), &mut sums).unwrap();
-    out.push(("add_backward", sums.buffer().clone()));
+    out.push(("add_backward", sums.buffer().to_vec()));
     let y = cpu.linear_backward(&w, Some(&v), gradient.view()).unwrap();
-    out.push(("linear_backward", y.buffer().clone()));
+    out.push(("linear_backward", y.buffer().to_vec()));
     for (name, scale) in [("linear_gradients", None), ("linear_gradients scaled", Some(&v))] {
         let (mut ws, mut bs, mut ss) = (zeros(n, c), zeros(1, n), zeros(1, n));
         let layer = LinearParameters { weight: &w, bias: Some(&v), scale };
         let into = LinearGradients { weight: &mut ws, bias: Some(&mut bs), scale: scale.map(|_| &mut ss) };
         cpu.linear_gradients(x.view(), layer, gradient.view(), into).unwrap();
-        out.push((name, [ws.buffer().as_slice(), bs.buffer(), ss.buffer()].concat()));
+        out.push((name, [&ws.buffer()[..], bs.buffer(), ss.buffer()].concat()));
     }
     let (mut ws, mut bs) = (zeros(1, c), zeros(1, c));
     let into = NormGradients { weight: &mut ws, bias: &mut bs };
     let y =
         cpu.layer_norm_backward(x.view(), 1, Some(&z), 1e-5, x.view(), Some(x.view()), Some(into)).unwrap();
-    out.push(("layer_norm_backward", [y.buffer().as_slice(), ws.buffer(), bs.buffer()].concat()));
+    out.push(("layer_norm_backward", [&y.buffer()[..], ws.buffer(), bs.buffer()].concat()));
     let attention =
         Attention { heads: 10, kv_heads: 10, scale: 0.3, soft_cap: Some(20.0), mask: AttentionMask::Full };
     let y = cpu.attention_backward(x.view(), x.view(), x.view(), &attention, x.view()).unwrap();
-    out.push(("attention_backward", [y.q.buffer().as_slice(), y.k.buffer(), y.v.buffer()].concat()));
+    out.push(("attention_backward", [&y.q.buffer()[..], y.k.buffer(), y.v.buffer()].concat()));
     let taken: Vec<usize> = (0..3 * rows).map(|i| i / 3).collect();
     let factors = uniform(3 * rows, 6);
     let wide = cpu.gather_scaled(x.view(), &taken, &factors).unwrap();
     let y = cpu.gather_scaled_backward(wide.view(), &taken, &factors, rows).unwrap();
-    out.push(("gather_scaled", [wide.buffer().as_slice(), y.buffer()].concat()));
+    out.push(("gather_scaled", [&wide.buffer()[..], y.buffer()].concat()));
     let square = cpu.sum_of_squares(gradient.view()).unwrap();
     out.push(("sum_of_squares", vec![square as f32, (square - f64::from(square as f32)) as f32]));
     let step = AdamwStep { rate: 0.1, betas: [0.9, 0.95], eps: 1e-8, decay: 0.1, step: 2, factor: 0.5 };
@@ -59,7 +59,7 @@ fn everything(isa: Isa, threads: usize) -> Vec<(&'static str, Vec<f32>)> {
         (cpu.upload(n, c, &uniform(n * c, 8)).unwrap(), zeros(n, c), zeros(n, c));
     cpu.adamw(&mut parameter, g.view(), &mut first, &mut second, &step).unwrap();
     cpu.lerp(&mut parameter, &to, 0.1).unwrap();
-    out.push(("adamw", cpu.read(&parameter, n, c).unwrap().buffer().clone()));
+    out.push(("adamw", cpu.read(&parameter, n, c).unwrap().buffer().to_vec()));
     out
 }
 

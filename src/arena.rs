@@ -1,0 +1,442 @@
+//! Memory that can be measured beforehand and may run out: buffers of `f32` from the heap, or from one block of a fixed
+//! size, which may be the caller's.
+//!
+//! A block is a stack. A new buffer lies behind all others; room comes free when everything behind it is gone, and
+//! [`Arena::settle`] moves the last buffer down over room that is free. Where a buffer lies follows from the order of the
+//! calls and from the sizes before it, so that the peak of a run is a sum of sizes: a run that takes the same buffers with
+//! no larger sizes has no larger peak. [`Arena::measuring`] does the same without memory.
+//!
+//! Bookkeeping, a few dozen bytes for each buffer that lives, is on the heap.
+
+use alloc::alloc::{Layout, alloc_zeroed, dealloc};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::mem::MaybeUninit;
+use core::ops::{Deref, DerefMut};
+use core::ptr::{self, NonNull};
+use core::slice;
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::{cell::UnsafeCell, fmt, hint};
+
+use crate::checked::Size;
+use crate::error::{Error, Result};
+
+/// Every buffer begins at a multiple of as many bytes, and takes a multiple of as many; memory that is lent must begin so.
+pub const ALIGNMENT: usize = 64;
+
+/// Elements that fill [`ALIGNMENT`].
+const STEP: usize = ALIGNMENT / size_of::<f32>();
+
+/// Where buffers come from. Clones share the memory, which goes with the last of them and of the buffers.
+#[derive(Clone)]
+pub struct Arena {
+    /// `None`: every buffer is an allocation of its own.
+    block: Option<Arc<Block>>,
+}
+
+impl Arena {
+    /// The global allocator: no fixed size.
+    pub const HEAP: Arena = Arena { block: None };
+
+    /// One allocation of `bytes`, rounded down to whole [`ALIGNMENT`]s.
+    ///
+    /// # Errors
+    /// [`Error::Memory`].
+    pub fn with_size(bytes: usize) -> Result<Arena> {
+        let steps = bytes / ALIGNMENT;
+        let memory = Slab::new("arena", steps * STEP)?;
+        Ok(Arena::block(Memory::Own(memory), steps * STEP))
+    }
+
+    /// Memory of the caller's, rounded down to whole [`ALIGNMENT`]s. It is cleared once, so that every page of it is there
+    /// before it is used.
+    ///
+    /// # Errors
+    /// [`Error::Input`] `memory` where it does not begin at a multiple of [`ALIGNMENT`].
+    pub fn of(memory: &'static mut [MaybeUninit<u8>]) -> Result<Arena> {
+        if !memory.as_ptr().addr().is_multiple_of(ALIGNMENT) {
+            let reason = alloc::format!("does not begin at a multiple of {ALIGNMENT} bytes");
+            return Err(Error::Input { field: "memory", reason });
+        }
+        memory.fill(MaybeUninit::new(0));
+        let size = memory.len() / ALIGNMENT * STEP;
+        let memory = NonNull::from(memory).cast::<f32>();
+        Ok(Arena::block(Memory::Lent(memory), size))
+    }
+
+    /// No memory at all, but the sizes of all that is taken; buffers read as empty.
+    pub fn measuring() -> Arena {
+        Arena::block(Memory::None, usize::MAX / ALIGNMENT * STEP)
+    }
+
+    fn block(memory: Memory, size: usize) -> Arena {
+        let stack = Stack { spans: Vec::new(), peak: 0 };
+        let block = Block { memory, size, locked: AtomicBool::new(false), stack: UnsafeCell::new(stack) };
+        Arena { block: Some(Arc::new(block)) }
+    }
+
+    /// Whether this is an [`Arena::measuring`].
+    pub fn is_measuring(&self) -> bool {
+        self.block.as_ref().is_some_and(|block| matches!(block.memory, Memory::None))
+    }
+
+    /// Most bytes that were taken at once, counted from the start of the block; 0 for the heap, which does not count.
+    pub fn peak(&self) -> usize {
+        self.block.as_ref().map_or(0, |block| block.with(|stack| stack.peak) * size_of::<f32>())
+    }
+
+    /// Bytes that are taken now, counted from the start of the block; 0 for the heap.
+    pub fn taken(&self) -> usize {
+        self.block.as_ref().map_or(0, |block| block.with(|stack| stack.top()) * size_of::<f32>())
+    }
+
+    /// A buffer of `len` elements, which hold anything. `what` is its name in errors.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] with the bytes that were asked for and those that were there.
+    pub fn take(&self, what: &'static str, len: usize) -> Result<Buffer> {
+        let Some(block) = &self.block else {
+            return Ok(Buffer { place: Place::Heap(Slab::new(what, len)?), len });
+        };
+        let room = Size::new(len).plus(STEP - 1)?.get() / STEP * STEP;
+        let bytes = Size::new(room).times(size_of::<f32>())?.get() as u64;
+        let start = block.with(|stack| {
+            let start = stack.top();
+            let left = block.size - start;
+            let left = (left * size_of::<f32>()) as u64;
+            let refused = Error::Memory { what, bytes, left: Some(left) };
+            if bytes > left || stack.spans.try_reserve(1).is_err() {
+                return Err(refused);
+            }
+            if room > 0 {
+                stack.spans.push(Span { start, end: start + room, live: true });
+                stack.peak = stack.peak.max(start + room);
+            }
+            Ok(start)
+        })?;
+        Ok(Buffer { place: Place::Block(block.clone(), start), len })
+    }
+
+    /// A buffer of `len` zeros; fresh memory of the heap is not touched for it.
+    ///
+    /// # Errors
+    /// As [`Arena::take`].
+    pub fn zeros(&self, what: &'static str, len: usize) -> Result<Buffer> {
+        let mut buffer = self.take(what, len)?;
+        if self.block.is_some() {
+            buffer.fill(0.0);
+        }
+        Ok(buffer)
+    }
+
+    /// Moves a buffer with its elements down over the free room before it, if nothing lies behind it.
+    pub fn settle(&self, buffer: &mut Buffer) {
+        let len = buffer.len;
+        let (Place::Block(block, start), true) = (&mut buffer.place, len > 0) else { return };
+        let Some(to) = block.with(|stack| stack.settle(*start)) else { return };
+        if let Some(base) = block.base() {
+            // SAFETY: both runs of `len` elements lie within the block: the first is the buffer's own, the second lies
+            // before it and belongs to no live buffer. `buffer` is borrowed for writing, so nobody reads either.
+            unsafe { ptr::copy(base.add(*start).as_ptr(), base.add(to).as_ptr(), len) };
+        }
+        *start = to;
+    }
+}
+
+impl fmt::Debug for Arena {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.block {
+            None => f.write_str("Arena::HEAP"),
+            Some(_) => write!(f, "Arena {{ taken: {}, peak: {} }}", self.taken(), self.peak()),
+        }
+    }
+}
+
+/// A run of the block, in elements.
+struct Span {
+    start: usize,
+    end: usize,
+    live: bool,
+}
+
+/// Which runs of a block are taken, in order; the last one lives.
+struct Stack {
+    spans: Vec<Span>,
+    peak: usize,
+}
+
+impl Stack {
+    fn top(&self) -> usize {
+        self.spans.last().map_or(0, |span| span.end)
+    }
+
+    fn free(&mut self, start: usize) {
+        let index = self.spans.binary_search_by_key(&start, |span| span.start);
+        if let Some(span) = index.ok().and_then(|index| self.spans.get_mut(index)) {
+            span.live = false;
+        }
+        while self.spans.pop_if(|span| !span.live).is_some() {}
+    }
+
+    /// Where the span that begins at `start` begins after it was moved down; `None` where it stays.
+    fn settle(&mut self, start: usize) -> Option<usize> {
+        let last = self.spans.pop_if(|span| span.start == start && span.end > start)?;
+        while self.spans.pop_if(|span| !span.live).is_some() {}
+        let to = self.top();
+        self.spans.push(Span { start: to, end: to + (last.end - start), live: true });
+        (to < start).then_some(to)
+    }
+}
+
+/// What is behind a block.
+enum Memory {
+    None,
+    Own(Slab),
+    Lent(NonNull<f32>),
+}
+
+/// Memory of a fixed size and what is taken of it.
+struct Block {
+    memory: Memory,
+    /// In elements.
+    size: usize,
+    locked: AtomicBool,
+    stack: UnsafeCell<Stack>,
+}
+
+// SAFETY: the stack is only reached under the lock; the memory only through buffers, each of which has its run for itself.
+unsafe impl Send for Block {}
+// SAFETY: as above.
+unsafe impl Sync for Block {}
+
+impl Block {
+    /// Runs `work` on the stack, alone. `work` neither panics nor takes long.
+    fn with<T>(&self, work: impl FnOnce(&mut Stack) -> T) -> T {
+        while self.locked.swap(true, Ordering::Acquire) {
+            hint::spin_loop();
+        }
+        // SAFETY: `locked` was false and is true now, so that nobody else is here.
+        let out = work(unsafe { &mut *self.stack.get() });
+        self.locked.store(false, Ordering::Release);
+        out
+    }
+
+    fn base(&self) -> Option<NonNull<f32>> {
+        match &self.memory {
+            Memory::None => None,
+            Memory::Own(slab) => Some(slab.start),
+            Memory::Lent(start) => Some(*start),
+        }
+    }
+}
+
+/// An allocation of the heap, cleared.
+struct Slab {
+    start: NonNull<f32>,
+    len: usize,
+}
+
+// SAFETY: an allocation of its own.
+unsafe impl Send for Slab {}
+// SAFETY: as above; it is written through `&mut` only.
+unsafe impl Sync for Slab {}
+
+impl Slab {
+    fn new(what: &'static str, len: usize) -> Result<Slab> {
+        if len == 0 {
+            return Ok(Slab { start: NonNull::dangling(), len });
+        }
+        let bytes = Size::new(len).times(size_of::<f32>())?.get();
+        let refused = || Error::Memory { what, bytes: bytes as u64, left: None };
+        let layout = Layout::from_size_align(bytes, ALIGNMENT).map_err(|_| refused())?;
+        // SAFETY: the layout is not empty.
+        let start = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(refused)?;
+        Ok(Slab { start: start.cast(), len })
+    }
+}
+
+impl Drop for Slab {
+    fn drop(&mut self) {
+        if self.len > 0 {
+            let bytes = self.len * size_of::<f32>();
+            // SAFETY: allocated with this layout, which was valid then.
+            unsafe {
+                dealloc(self.start.as_ptr().cast(), Layout::from_size_align_unchecked(bytes, ALIGNMENT))
+            };
+        }
+    }
+}
+
+enum Place {
+    Heap(Slab),
+    /// First element within the block.
+    Block(Arc<Block>, usize),
+}
+
+/// Elements of an [`Arena`], for as long as it lives; dereferences to a slice (an empty one while measuring).
+pub struct Buffer {
+    place: Place,
+    len: usize,
+}
+
+impl Buffer {
+    /// First element and their number.
+    fn parts(&self) -> (NonNull<f32>, usize) {
+        match &self.place {
+            Place::Heap(slab) => (slab.start, self.len),
+            Place::Block(block, start) => match block.base() {
+                // SAFETY: the run lies within the block.
+                Some(base) => (unsafe { base.add(*start) }, self.len),
+                None => (NonNull::dangling(), 0),
+            },
+        }
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        let (start, len) = self.parts();
+        // SAFETY: aligned, within one allocation, initialised when it was made, and nobody else's while the buffer lives.
+        unsafe { slice::from_raw_parts(start.as_ptr(), len) }
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        let (start, len) = self.parts();
+        // SAFETY: as for `deref`, and the buffer is borrowed for writing.
+        unsafe { slice::from_raw_parts_mut(start.as_ptr(), len) }
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        if let Place::Block(block, start) = &self.place
+            && self.len > 0
+        {
+            block.with(|stack| stack.free(*start));
+        }
+    }
+}
+
+impl fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.deref().fmt(f)
+    }
+}
+
+/// A buffer of scratch that is cut from the front.
+pub(crate) struct Room<'a> {
+    left: &'a mut [f32],
+}
+
+impl<'a> Room<'a> {
+    pub(crate) fn new(left: &'a mut [f32]) -> Room<'a> {
+        Room { left }
+    }
+
+    /// The next `len` elements, which hold anything.
+    pub(crate) fn take(&mut self, len: usize) -> &'a mut [f32] {
+        let (taken, left) = core::mem::take(&mut self.left).split_at_mut(len);
+        self.left = left;
+        taken
+    }
+
+    /// The next elements as `len` numbers of no stricter alignment, which hold anything.
+    pub(crate) fn take_as<T: bytemuck::Pod>(&mut self, len: usize) -> &'a mut [T] {
+        let taken = self.take((len * size_of::<T>()).div_ceil(size_of::<f32>()));
+        &mut bytemuck::cast_slice_mut(taken)[..len]
+    }
+
+    /// All that is left.
+    pub(crate) fn rest(self) -> &'a mut [f32] {
+        self.left
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::boxed::Box;
+    use alloc::vec;
+
+    fn lent(bytes: usize) -> &'static mut [MaybeUninit<u8>] {
+        let memory = Box::leak(vec![MaybeUninit::<u8>::new(7); bytes + ALIGNMENT].into_boxed_slice());
+        let skip = memory.as_ptr().align_offset(ALIGNMENT);
+        &mut memory[skip..skip + bytes]
+    }
+
+    /// Takes, frees and settles; the same on every arena.
+    fn run(arena: &Arena) -> Result<[usize; 4]> {
+        let mut first = arena.take("first", 10)?;
+        first.fill(1.0);
+        let second = arena.take("second", 17)?;
+        let mut third = arena.take("third", 16)?;
+        third.iter_mut().enumerate().for_each(|(i, x)| *x = i as f32);
+        let before = arena.taken();
+        drop(second);
+        let pinned = arena.taken();
+        arena.settle(&mut third);
+        assert!(third.iter().enumerate().all(|(i, &x)| x == i as f32), "the elements move along");
+        assert!(first.iter().all(|&x| x == 1.0));
+        let settled = arena.taken();
+        drop(first);
+        arena.settle(&mut third);
+        let empty = arena.take("empty", 0)?;
+        assert!(empty.is_empty());
+        drop(third);
+        Ok([before, pinned, settled, arena.taken()])
+    }
+
+    #[test]
+    fn what_was_measured_is_enough_and_a_step_less_is_not() {
+        let measuring = Arena::measuring();
+        let taken = run(&measuring).unwrap();
+        assert_eq!(taken, [256, 256, 128, 0]);
+        assert_eq!(measuring.peak(), 256);
+        for arena in [Arena::with_size(256).unwrap(), Arena::of(lent(256)).unwrap()] {
+            assert_eq!(run(&arena).unwrap(), taken);
+            assert_eq!(arena.peak(), 256);
+        }
+        for arena in [Arena::with_size(255).unwrap(), Arena::of(lent(192)).unwrap()] {
+            let error = run(&arena).unwrap_err();
+            assert_eq!(error, Error::Memory { what: "third", bytes: 64, left: Some(0) });
+            assert_eq!(arena.taken(), 0, "everything was given back");
+        }
+        run(&Arena::HEAP).unwrap();
+    }
+
+    #[test]
+    fn a_buffer_with_another_behind_it_stays() {
+        let arena = Arena::with_size(1024).unwrap();
+        let first = arena.take("first", 16).unwrap();
+        let mut second = arena.take("second", 16).unwrap();
+        let third = arena.take("third", 16).unwrap();
+        drop(first);
+        arena.settle(&mut second);
+        assert_eq!(arena.taken(), 192);
+        drop(third);
+        assert_eq!(arena.taken(), 128);
+        arena.settle(&mut second);
+        assert_eq!(arena.taken(), 64);
+        drop(arena);
+        assert_eq!(second.len(), 16, "a buffer keeps the memory");
+    }
+
+    #[test]
+    fn bad_sizes_are_refused() {
+        for arena in [Arena::HEAP, Arena::with_size(64).unwrap(), Arena::measuring()] {
+            for len in [usize::MAX, usize::MAX / 4, usize::MAX / 8] {
+                if let Err(error) = arena.take("much", len) {
+                    assert!(matches!(error, Error::Memory { .. } | Error::Limit { .. }), "{error}");
+                } else {
+                    assert!(arena.is_measuring());
+                }
+            }
+        }
+        let memory = lent(128);
+        assert!(matches!(Arena::of(&mut memory[1..]), Err(Error::Input { field: "memory", .. })));
+    }
+}

@@ -1,0 +1,99 @@
+//! What a model, a picture and a session take, known before either is there.
+//!
+//! The very code that will run is run on shapes: with [`Arena::measuring`] every operation takes its memory and computes
+//! nothing. A block is a stack ([`crate::arena`]), so that no smaller prompt and no shorter answer takes more.
+#![forbid(unsafe_code)]
+
+use alloc::vec;
+
+use super::Session;
+use super::decode::{self, Place};
+use super::encoded::{EncodedImage, EncodedPrompts};
+use super::generate::logits;
+use crate::arena::Arena;
+use crate::cpu::Cpu;
+use crate::error::{Error, Result};
+use crate::image::{ImageView, MAX_PROMPTS};
+use crate::model::Model;
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Width of the pictures in pixels.
+    pub width: usize,
+    /// Height of the pictures in pixels.
+    pub height: usize,
+    /// Positions of prompt and answer together; no more count than the language model takes.
+    pub positions: usize,
+    /// Most visual prompts of a question, up to [`MAX_PROMPTS`]; they count only where the model takes any.
+    pub visual_prompts: usize,
+}
+
+/// Bytes of memory. [`Memory::image`] and [`Memory::session`] are exact: an [`Arena`] of that size is enough for what was
+/// measured, and one of [`ALIGNMENT`](crate::arena::ALIGNMENT) bytes less is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// The tensors that the model uses, in the types of their file. They are used where they lie: in a memory map, from
+    /// which the system reads and drops pages as it likes, in memory of the caller's, or where the file was read to.
+    pub weights: usize,
+    /// An encoded picture with the scratch of encoding it.
+    pub image: usize,
+    /// What of [`Memory::image`] is kept afterwards.
+    pub image_kept: usize,
+    /// A session with the scratch of every question: key-value cache, hidden states, activations, heads.
+    pub session: usize,
+    /// What of [`Memory::session`] is the cache of keys and values.
+    pub kv_cache: usize,
+    /// One mask or depth map of a reply. Replies are on the heap, one map for each mask and depth.
+    pub map: usize,
+}
+
+impl Model<Cpu> {
+    /// What memory the model, a picture and a session take on this machine, with the threads of the model's backend.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] where there are too many visual prompts or a size overflows; those of [`Model::encode`] for the size
+    /// of the picture.
+    pub fn memory(&self, bounds: &Bounds) -> Result<Memory> {
+        if bounds.visual_prompts > MAX_PROMPTS {
+            let (max, got) = (MAX_PROMPTS as u64, bounds.visual_prompts as u64);
+            return Err(Error::Limit { limit: "visual_prompts", max, got });
+        }
+        let arena = Arena::measuring();
+        let picture = ImageView::without_pixels(bounds.width, bounds.height)?;
+        let image = EncodedImage::new(self, &self.backend().in_arena(arena.clone()), &picture)?;
+        let (image_peak, image_kept) = (arena.peak(), arena.taken());
+
+        let arena = Arena::measuring();
+        let backend = self.backend().in_arena(arena.clone());
+        let mut session = Session::new(self.clone(), backend, bounds.positions)?;
+        let kv_cache = arena.taken() - session.context.hidden_bytes();
+        session.measure(&image, bounds.visual_prompts)?;
+        let map = crate::checked::Size::product(&[bounds.width, bounds.height, size_of::<f32>()])?.get();
+        Ok(Memory {
+            weights: self.weight_bytes(),
+            image: image_peak,
+            image_kept,
+            session: arena.peak(),
+            kv_cache,
+            map,
+        })
+    }
+}
+
+impl Session<Cpu> {
+    /// Takes the memory of every step of the largest question.
+    fn measure(&mut self, image: &EncodedImage<Cpu>, visual_prompts: usize) -> Result<()> {
+        let (model, backend) = (&self.model, &self.backend);
+        let llm = &model.modules().llm;
+        let cells = vec![vec![false; image.selected()?.grid.cells()]; visual_prompts];
+        let _prompts = EncodedPrompts::of_cells(model, backend, image, cells)?;
+        self.context.measure(backend, llm)?;
+        let hidden = self.context.all_hidden();
+        if hidden.rows() > 0 {
+            logits(backend, llm, hidden.row_range(0..1)?)?;
+        }
+        let place = Place { backend, image, hidden, first: 0, image_first: Some(0) };
+        decode::measure(model, &place)
+    }
+}
