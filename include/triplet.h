@@ -48,6 +48,11 @@
 #define TRIPLET_JOINTS 17
 
 /**
+ * Memory that is lent begins at a multiple of as many bytes; what is more than a multiple of it at the end is not used.
+ */
+#define TRIPLET_MEMORY_ALIGNMENT 64
+
+/**
  * Stands for the picture in `prompt_ids`.
  */
 #define TRIPLET_PROMPT_ID_IMAGE -200
@@ -121,7 +126,8 @@ typedef void (*triplet_work_fn)(void *argument, size_t index);
 
 /**
  * Spreads work over threads of the caller's: calls `work(argument, i)` for every `i` below `count`, on any threads in any
- * order, and returns when all calls have returned. Pieces that it leaves out are done by the library on the asking thread.
+ * order, and returns when all calls have returned. `count` is at most the number of threads that the model was given; every
+ * call works until nothing is left to do, and what is left after all is done by the library on the asking thread.
  * Called on the thread that asks or encodes, several times for every layer, and by several threads at once where several
  * ask. Must not throw.
  */
@@ -248,6 +254,73 @@ typedef struct triplet_model_info {
 } triplet_model_info;
 
 /**
+ * What is asked for. Fill it with `triplet_memory_bounds_init`.
+ */
+typedef struct triplet_memory_bounds {
+  /**
+   * sizeof(triplet_memory_bounds).
+   */
+  uint32_t struct_size;
+  /**
+   * Tokens of prompt and answer together, the rows of the picture and of visual prompts included; 0 for as many as the
+   * model takes.
+   */
+  uint32_t positions;
+  /**
+   * Width of the pictures in pixels.
+   */
+  size_t width;
+  /**
+   * Height of the pictures in pixels.
+   */
+  size_t height;
+  /**
+   * Most visual prompts of a question, at most 64.
+   */
+  size_t visual_prompts;
+} triplet_memory_bounds;
+
+/**
+ * Bytes. `image` and `session` are exact: that much memory is enough for every picture and question within the bounds,
+ * with the threads of the model, on this machine; 64 bytes less are not.
+ */
+typedef struct triplet_memory {
+  /**
+   * sizeof(triplet_memory), set by the caller.
+   */
+  uint32_t struct_size;
+  /**
+   * 0.
+   */
+  uint32_t reserved;
+  /**
+   * Weights that the model uses. They are used where they lie: in the memory map, whose pages the system reads and drops
+   * as it likes, or in the caller's bytes; with TRIPLET_ACCESS_READ the whole file is in memory.
+   */
+  size_t weights;
+  /**
+   * For `memory` of triplet_image_view: the image with the scratch of looking at it.
+   */
+  size_t image;
+  /**
+   * What of `image` holds the image afterwards.
+   */
+  size_t image_kept;
+  /**
+   * For `memory` of triplet_session_options: key-value cache, hidden states, and the scratch of every question.
+   */
+  size_t session;
+  /**
+   * What of `session` is the key-value cache.
+   */
+  size_t kv_cache;
+  /**
+   * Every mask and every depth map of a reply; replies come from the allocator.
+   */
+  size_t map;
+} triplet_memory;
+
+/**
  * Order of the bytes of a pixel; 8 bits a channel.
  */
 typedef int32_t triplet_pixel_format;
@@ -284,6 +357,16 @@ typedef struct triplet_image_view {
    * Bytes from one row to the next; 0 for rows without gaps.
    */
   size_t stride;
+  /**
+   * Memory for the image, `image` bytes of triplet_memory that begin at a multiple of TRIPLET_MEMORY_ALIGNMENT: the
+   * library's alone until the image is destroyed and no call that was given it runs any more. NULL for memory of the
+   * allocator.
+   */
+  void *memory;
+  /**
+   * Bytes of `memory`.
+   */
+  size_t memory_size;
 } triplet_image_view;
 
 /**
@@ -753,6 +836,31 @@ typedef struct triplet_depth {
 } triplet_depth;
 
 /**
+ * How a session begins. Fill it with `triplet_session_options_init`.
+ */
+typedef struct triplet_session_options {
+  /**
+   * sizeof(triplet_session_options).
+   */
+  uint32_t struct_size;
+  /**
+   * Tokens of prompt and answer together, the rows of the picture and of visual prompts included; 0 for as many as the
+   * model takes. The key-value cache has room for so many from the start.
+   */
+  uint32_t positions;
+  /**
+   * Memory for the session, `session` bytes of triplet_memory that begin at a multiple of TRIPLET_MEMORY_ALIGNMENT: the
+   * library's alone until the session is destroyed. A question for which it does not suffice is TRIPLET_OUT_OF_MEMORY,
+   * and the session goes on. NULL for memory of the allocator.
+   */
+  void *memory;
+  /**
+   * Bytes of `memory`.
+   */
+  size_t memory_size;
+} triplet_session_options;
+
+/**
  * It worked.
  */
 #define TRIPLET_OK 0
@@ -1111,9 +1219,9 @@ TRIPLET_API const char *triplet_last_error(void);
 /**
  * Has all of the library's memory come from the host, for the whole process and for good. It must be called before any
  * other function of the library that allocates, best before all others; TRIPLET_BUSY where that is too late. Where
- * `allocate` returns NULL for a matrix (activations, hidden states, key-value cache), the call is TRIPLET_OUT_OF_MEMORY;
- * where for anything else (resampling of pictures, scratch of kernels, results, texts), the process is aborted. What the C library allocates by itself (threads, files)
- * does not pass through here.
+ * `allocate` returns NULL for anything that grows with picture, model or context (activations, scratch, key-value cache,
+ * masks and depth maps), the call is TRIPLET_OUT_OF_MEMORY; where for anything small (texts, lists, handles), the process
+ * is aborted. What the C library allocates by itself (threads, files) does not pass through here.
  *
  * Any thread. TRIPLET_BUSY, TRIPLET_INVALID_ARGUMENT.
  *
@@ -1209,6 +1317,46 @@ TRIPLET_API triplet_status triplet_model_warning(const struct triplet_model *mod
  * Any thread.
  */
 TRIPLET_API size_t triplet_live_handles(void);
+
+/**
+ * Fills bounds with the defaults: as many positions as the model takes, a picture of 640x480, no visual prompts.
+ * `struct_size` is sizeof(triplet_memory_bounds).
+ *
+ * Any thread. TRIPLET_INVALID_ARGUMENT.
+ *
+ * The caller promises:
+ * `struct_size` bytes can be written to `bounds`.
+ */
+TRIPLET_API triplet_status triplet_memory_bounds_init(struct triplet_memory_bounds *bounds, size_t struct_size);
+
+/**
+ * Says how much memory the model of the directory `dir` would take with these options, without reading its weights. The
+ * caller sets `memory->struct_size`; `options` and `bounds` may be NULL.
+ *
+ * Any thread. As `triplet_model_open`.
+ *
+ * The caller promises:
+ * `dir` is a C string; `options` and `bounds` are NULL or valid; `memory` can be read and written as far as its
+ * `struct_size` says.
+ */
+TRIPLET_API
+triplet_status triplet_memory_query(const char *dir,
+                                    const struct triplet_model_options *options,
+                                    const struct triplet_memory_bounds *bounds,
+                                    struct triplet_memory *memory);
+
+/**
+ * Says how much memory a model takes. The caller sets `memory->struct_size`; `bounds` may be NULL.
+ *
+ * Any thread. TRIPLET_INVALID_HANDLE, TRIPLET_INVALID_ARGUMENT, TRIPLET_LIMIT.
+ *
+ * The caller promises:
+ * `bounds` is NULL or valid; `memory` can be read and written as far as its `struct_size` says.
+ */
+TRIPLET_API
+triplet_status triplet_model_get_memory(const struct triplet_model *model,
+                                        const struct triplet_memory_bounds *bounds,
+                                        struct triplet_memory *memory);
 
 /**
  * Fills a view with the defaults. `struct_size` is sizeof(triplet_image_view).
@@ -1381,7 +1529,17 @@ triplet_status triplet_reply_get_json(const struct triplet_reply *reply,
 TRIPLET_API triplet_status triplet_reply_destroy(struct triplet_reply **reply);
 
 /**
- * Begins a conversation. `*session` becomes a handle to destroy, or NULL where the call fails.
+ * Fills options with the defaults. `struct_size` is sizeof(triplet_session_options).
+ *
+ * Any thread. TRIPLET_INVALID_ARGUMENT.
+ *
+ * The caller promises:
+ * `struct_size` bytes can be written to `options`.
+ */
+TRIPLET_API triplet_status triplet_session_options_init(struct triplet_session_options *options, size_t struct_size);
+
+/**
+ * Begins a conversation with the default options. `*session` becomes a handle to destroy, or NULL where the call fails.
  *
  * Any thread. TRIPLET_INVALID_HANDLE, TRIPLET_INVALID_ARGUMENT, TRIPLET_OUT_OF_MEMORY.
  *
@@ -1389,6 +1547,19 @@ TRIPLET_API triplet_status triplet_reply_destroy(struct triplet_reply **reply);
  * A handle can be written to `session`.
  */
 TRIPLET_API triplet_status triplet_session_create(const struct triplet_model *model, struct triplet_session **session);
+
+/**
+ * Begins a conversation. `options` may be NULL. `*session` becomes a handle to destroy, or NULL where the call fails.
+ *
+ * Any thread. TRIPLET_INVALID_HANDLE, TRIPLET_INVALID_ARGUMENT, TRIPLET_OUT_OF_MEMORY.
+ *
+ * The caller promises:
+ * `options` is NULL or valid, and its memory as it says; a handle can be written to `session`.
+ */
+TRIPLET_API
+triplet_status triplet_session_create_with(const struct triplet_model *model,
+                                           const struct triplet_session_options *options,
+                                           struct triplet_session **session);
 
 /**
  * Destroys the handle and sets it to NULL; NULL is left alone.

@@ -378,6 +378,12 @@ inline triplet_model_options model_options() {
     return options;
 }
 
+inline triplet_session_options session_options() {
+    triplet_session_options options;
+    triplet_session_options_init(&options, sizeof options);
+    return options;
+}
+
 // A model. Shared between threads by reference; sessions and images outlive it.
 class Model {
   public:
@@ -398,9 +404,9 @@ class Model {
         return Model(model);
     }
 
-    Result<Session> try_session() const {
+    Result<Session> try_session(const triplet_session_options &options = session_options()) const {
         triplet_session *session = nullptr;
-        const triplet_status status = triplet_session_create(get(), &session);
+        const triplet_status status = triplet_session_create_with(get(), &options, &session);
         if (status != TRIPLET_OK)
             return last_failure(status);
         return Session(session);
@@ -421,7 +427,9 @@ class Model {
     static Model from_bytes(const triplet_model_bytes &bytes, const triplet_model_options &options = model_options()) {
         return try_from_bytes(bytes, options).value();
     }
-    Session session() const { return try_session().value(); }
+    Session session(const triplet_session_options &options = session_options()) const {
+        return try_session(options).value();
+    }
     Image image(const triplet_image_view &view) const { return try_image(view).value(); }
 #endif
 

@@ -104,9 +104,9 @@ unsafe impl GlobalAlloc for Chosen {
 
 /// Has all of the library's memory come from the host, for the whole process and for good. It must be called before any
 /// other function of the library that allocates, best before all others; TRIPLET_BUSY where that is too late. Where
-/// `allocate` returns NULL for a matrix (activations, hidden states, key-value cache), the call is TRIPLET_OUT_OF_MEMORY;
-/// where for anything else (resampling of pictures, scratch of kernels, results, texts), the process is aborted. What the C library allocates by itself (threads, files)
-/// does not pass through here.
+/// `allocate` returns NULL for anything that grows with picture, model or context (activations, scratch, key-value cache,
+/// masks and depth maps), the call is TRIPLET_OUT_OF_MEMORY; where for anything small (texts, lists, handles), the process
+/// is aborted. What the C library allocates by itself (threads, files) does not pass through here.
 ///
 /// Any thread. TRIPLET_BUSY, TRIPLET_INVALID_ARGUMENT.
 ///

@@ -1,11 +1,13 @@
 //! Images: looked at once, asked about any number of times.
 
+use core::ffi::c_void;
 use core::ptr;
 
 use triplet::Cpu;
 use triplet::image::{ImageView, PixelFormat};
 use triplet::session::EncodedImage;
 
+use crate::arena::Lease;
 use crate::guard::guard;
 use crate::memory::{self, Versioned};
 use crate::model::{ModelObject, destroy, triplet_model};
@@ -49,6 +51,12 @@ pub struct triplet_image_view {
     pub height: usize,
     /// Bytes from one row to the next; 0 for rows without gaps.
     pub stride: usize,
+    /// Memory for the image, `image` bytes of triplet_memory that begin at a multiple of TRIPLET_MEMORY_ALIGNMENT: the
+    /// library's alone until the image is destroyed and no call that was given it runs any more. NULL for memory of the
+    /// allocator.
+    pub memory: *mut c_void,
+    /// Bytes of `memory`.
+    pub memory_size: usize,
 }
 
 impl Default for triplet_image_view {
@@ -61,6 +69,8 @@ impl Default for triplet_image_view {
             width: 0,
             height: 0,
             stride: 0,
+            memory: ptr::null_mut(),
+            memory_size: 0,
         }
     }
 }
@@ -69,7 +79,11 @@ impl Default for triplet_image_view {
 unsafe impl Versioned for triplet_image_view {}
 
 /// What an image handle stands for.
-pub(crate) struct ImageObject(pub(crate) EncodedImage<Cpu>);
+pub(crate) struct ImageObject {
+    pub(crate) encoded: EncodedImage<Cpu>,
+    /// The memory that the image lies in; dropped after it.
+    _lease: Lease,
+}
 
 impl Object for ImageObject {
     type Handle = triplet_image;
@@ -120,7 +134,10 @@ pub unsafe extern "C" fn triplet_image_create(
         // SAFETY: the caller's promise.
         let pixels = unsafe { memory::slice("image.pixels", view.pixels, view.size) }?;
         let pixels = ImageView::new(pixels, view.width, view.height, stride, format)?;
-        let handle = registry::insert(ImageObject(model.model.encode(&pixels)?));
+        // SAFETY: the caller's promise.
+        let (backend, lease) = unsafe { Lease::take(&model.model, view.memory, view.memory_size) }?;
+        let encoded = model.model.encode_on(&backend, &pixels)?;
+        let handle = registry::insert(ImageObject { encoded, _lease: lease });
         // SAFETY: the caller's promise.
         unsafe { memory::write("image", image, handle) }
     })
@@ -142,8 +159,8 @@ pub unsafe extern "C" fn triplet_image_size(
         let image = registry::get::<ImageObject>(image)?;
         // SAFETY: the caller's promise.
         unsafe {
-            memory::write("width", width, image.0.width())?;
-            memory::write("height", height, image.0.height())
+            memory::write("width", width, image.encoded.width())?;
+            memory::write("height", height, image.encoded.height())
         }
     })
 }

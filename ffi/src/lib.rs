@@ -10,6 +10,7 @@
 #![allow(non_camel_case_types)]
 
 pub mod allocator;
+pub mod arena;
 pub mod ask;
 pub mod convert;
 pub mod event;

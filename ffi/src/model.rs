@@ -371,12 +371,25 @@ pub(crate) fn beyond(name: &str, index: usize, len: usize) -> Failure {
 /// Most threads of a model.
 const MAX_THREADS: u32 = 1024;
 
-fn check_threads(options: &triplet_model_options) -> Result<()> {
+pub(crate) fn check_threads(options: &triplet_model_options) -> Result<()> {
     match options.threads {
         0..=MAX_THREADS => Ok(()),
         threads => {
             Err(Failure::new(TRIPLET_LIMIT, format!("threads is {threads}, but at most {MAX_THREADS} work")))
         }
+    }
+}
+
+/// Where a model with these options computes.
+pub(crate) fn cpu(options: &triplet_model_options) -> Cpu {
+    match (options.parallel_for, options.threads) {
+        (Some(parallel_for), threads) => Cpu::with_parallel_for(Arc::new(CallersThreads {
+            parallel_for,
+            context: options.parallel_context,
+            threads: threads.max(1) as usize,
+        })),
+        (None, 0) => Cpu::new(),
+        (None, threads) => Cpu::with_threads(threads as usize),
     }
 }
 
@@ -400,16 +413,7 @@ fn load(dir: ModelDir, options: &triplet_model_options) -> Result<*mut triplet_m
     if options.verify != 0 && dir.weights.verify(|progress| tell(progress.done))? == Verified::Stopped {
         return Err(stopped());
     }
-    let cpu = match (options.parallel_for, options.threads) {
-        (Some(parallel_for), threads) => Cpu::with_parallel_for(Arc::new(CallersThreads {
-            parallel_for,
-            context: options.parallel_context,
-            threads: threads.max(1) as usize,
-        })),
-        (None, 0) => Cpu::new(),
-        (None, threads) => Cpu::with_threads(threads as usize),
-    };
-    let model = Model::from_dir(cpu, dir)?;
+    let model = Model::from_dir(cpu(options), dir)?;
     if tell(total).is_break() {
         return Err(stopped());
     }

@@ -1,5 +1,6 @@
 //! Sessions: one conversation with a model, one thread at a time.
 
+use core::ffi::c_void;
 use core::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, TryLockError};
@@ -8,11 +9,12 @@ use triplet::Session;
 use triplet::reply::Reply;
 use triplet::session::{Control, Event};
 
+use crate::arena::{Lease, positions};
 use crate::ask::{question, time_limit, triplet_ask_options};
 use crate::event;
 use crate::guard::guard;
 use crate::image::{ImageObject, triplet_image};
-use crate::memory;
+use crate::memory::{self, Versioned};
 use crate::model::{ModelObject, destroy, triplet_model};
 use crate::registry::{self, Kind, Object};
 use crate::reply::{ReplyObject, triplet_reply};
@@ -24,11 +26,44 @@ pub struct triplet_session {
     _private: (),
 }
 
+/// How a session begins. Fill it with `triplet_session_options_init`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct triplet_session_options {
+    /// sizeof(triplet_session_options).
+    pub struct_size: u32,
+    /// Tokens of prompt and answer together, the rows of the picture and of visual prompts included; 0 for as many as the
+    /// model takes. The key-value cache has room for so many from the start.
+    pub positions: u32,
+    /// Memory for the session, `session` bytes of triplet_memory that begin at a multiple of TRIPLET_MEMORY_ALIGNMENT: the
+    /// library's alone until the session is destroyed. A question for which it does not suffice is TRIPLET_OUT_OF_MEMORY,
+    /// and the session goes on. NULL for memory of the allocator.
+    pub memory: *mut c_void,
+    /// Bytes of `memory`.
+    pub memory_size: usize,
+}
+
+impl Default for triplet_session_options {
+    fn default() -> triplet_session_options {
+        triplet_session_options {
+            struct_size: size_of::<triplet_session_options>() as u32,
+            positions: 0,
+            memory: ptr::null_mut(),
+            memory_size: 0,
+        }
+    }
+}
+
+// SAFETY: `repr(C)`, `struct_size` first, numbers and pointers.
+unsafe impl Versioned for triplet_session_options {}
+
 /// What a session handle stands for.
 pub(crate) struct SessionObject {
     /// Held while the session is at work; never waited for. Poisoned by a panic, after which the session is of no use.
     session: Mutex<Session>,
     cancelled: AtomicBool,
+    /// The memory that the session lies in; dropped after it.
+    _lease: Lease,
 }
 
 impl Object for SessionObject {
@@ -47,7 +82,22 @@ impl SessionObject {
     }
 }
 
-/// Begins a conversation. `*session` becomes a handle to destroy, or NULL where the call fails.
+/// Fills options with the defaults. `struct_size` is sizeof(triplet_session_options).
+///
+/// Any thread. TRIPLET_INVALID_ARGUMENT.
+///
+/// # Safety
+/// `struct_size` bytes can be written to `options`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn triplet_session_options_init(
+    options: *mut triplet_session_options,
+    struct_size: usize,
+) -> triplet_status {
+    // SAFETY: the caller's promise.
+    guard(|| unsafe { memory::init("options", options, struct_size) })
+}
+
+/// Begins a conversation with the default options. `*session` becomes a handle to destroy, or NULL where the call fails.
 ///
 /// Any thread. TRIPLET_INVALID_HANDLE, TRIPLET_INVALID_ARGUMENT, TRIPLET_OUT_OF_MEMORY.
 ///
@@ -58,16 +108,51 @@ pub unsafe extern "C" fn triplet_session_create(
     model: *const triplet_model,
     session: *mut *mut triplet_session,
 ) -> triplet_status {
-    guard(|| {
-        // SAFETY: the caller's promise.
-        unsafe { memory::write("session", session, ptr::null_mut()) }?;
-        let model = registry::get::<ModelObject>(model)?;
-        let object =
-            SessionObject { session: Mutex::new(model.model.session()?), cancelled: AtomicBool::new(false) };
-        let handle = registry::insert(object);
-        // SAFETY: the caller's promise.
-        unsafe { memory::write("session", session, handle) }
-    })
+    // SAFETY: the caller's promise.
+    guard(|| unsafe { create(model, ptr::null(), session) })
+}
+
+/// Begins a conversation. `options` may be NULL. `*session` becomes a handle to destroy, or NULL where the call fails.
+///
+/// Any thread. TRIPLET_INVALID_HANDLE, TRIPLET_INVALID_ARGUMENT, TRIPLET_OUT_OF_MEMORY.
+///
+/// # Safety
+/// `options` is NULL or valid, and its memory as it says; a handle can be written to `session`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn triplet_session_create_with(
+    model: *const triplet_model,
+    options: *const triplet_session_options,
+    session: *mut *mut triplet_session,
+) -> triplet_status {
+    // SAFETY: the caller's promise.
+    guard(|| unsafe { create(model, options, session) })
+}
+
+/// As [`triplet_session_create_with`].
+///
+/// # Safety
+/// As [`triplet_session_create_with`].
+unsafe fn create(
+    model: *const triplet_model,
+    options: *const triplet_session_options,
+    session: *mut *mut triplet_session,
+) -> Result<()> {
+    // SAFETY: the caller's promise.
+    let options = unsafe {
+        memory::write("session", session, ptr::null_mut())?;
+        memory::read_options("options", options)?
+    };
+    let model = &registry::get::<ModelObject>(model)?.model;
+    // SAFETY: the caller's promise.
+    let (backend, lease) = unsafe { Lease::take(model, options.memory, options.memory_size) }?;
+    let object = SessionObject {
+        session: Mutex::new(model.session_on(backend, positions(options.positions))?),
+        cancelled: AtomicBool::new(false),
+        _lease: lease,
+    };
+    let handle = registry::insert(object);
+    // SAFETY: the caller's promise.
+    unsafe { memory::write("session", session, handle) }
 }
 
 /// Destroys the handle and sets it to NULL; NULL is left alone.
@@ -114,7 +199,7 @@ pub unsafe extern "C" fn triplet_session_ask(
                 time_limit: time_limit(options),
                 on_event: Some(&mut on_event),
             };
-            Ok(held.ask_with(&image.0, &question, &mut control)?)
+            Ok(held.ask_with(&image.encoded, &question, &mut control)?)
         };
         // SAFETY: the caller's promise.
         unsafe { reply_with(session, image, options, reply, answer) }
@@ -141,7 +226,7 @@ pub unsafe extern "C" fn triplet_session_decode_tokens(
         let answer = |session: &SessionObject, image: &ImageObject, options: &triplet_ask_options| {
             // SAFETY: the caller's promise.
             let (question, ids) = unsafe { (question(options)?, memory::slice("ids", ids, count)?) };
-            Ok(session.hold()?.decode_tokens(&image.0, &question, ids)?)
+            Ok(session.hold()?.decode_tokens(&image.encoded, &question, ids)?)
         };
         // SAFETY: the caller's promise.
         unsafe { reply_with(session, image, options, reply, answer) }
@@ -193,7 +278,7 @@ unsafe fn reply_with(
     let session = registry::get::<SessionObject>(session)?;
     let image = registry::get::<ImageObject>(image)?;
     let answer = answer(&session, &image, &options)?;
-    let handle = registry::insert(ReplyObject::new(answer, image.0.width(), image.0.height()));
+    let handle = registry::insert(ReplyObject::new(answer, image.encoded.width(), image.encoded.height()));
     // SAFETY: the caller's promise.
     unsafe { memory::write("reply", reply, handle) }
 }

@@ -13,7 +13,8 @@ use crate::float_state::{Standard, in_host};
 pub type triplet_work_fn = Option<unsafe extern "C" fn(argument: *mut c_void, index: usize)>;
 
 /// Spreads work over threads of the caller's: calls `work(argument, i)` for every `i` below `count`, on any threads in any
-/// order, and returns when all calls have returned. Pieces that it leaves out are done by the library on the asking thread.
+/// order, and returns when all calls have returned. `count` is at most the number of threads that the model was given; every
+/// call works until nothing is left to do, and what is left after all is done by the library on the asking thread.
 /// Called on the thread that asks or encodes, several times for every layer, and by several threads at once where several
 /// ask. Must not throw.
 pub type triplet_parallel_for_fn = Option<

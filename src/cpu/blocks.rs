@@ -70,6 +70,7 @@ impl Threads {
         if cols == 0 || out.is_empty() || height == 0 || width == 0 {
             return;
         }
+        debug_assert!(out.len().is_multiple_of(cols));
         let rows = out.len() / cols;
         let across = cols.div_ceil(width);
         let share = scratch.len() / self.workers();

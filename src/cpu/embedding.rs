@@ -16,8 +16,10 @@ pub(super) fn embedding(cpu: &Cpu, table: Elements, ids: &[u32], cols: usize, ou
 
 /// All elements in order.
 pub(super) fn read(cpu: &Cpu, elements: Elements, out: &mut [f32]) {
-    let cols = out.len().clamp(1, 1 << 14);
-    cpu.threads.rows(1, out, cols, |first, out| {
-        cpu.isa.run(Convert { from: elements.from(first * cols), dtype: elements.dtype, out });
+    /// Elements of one piece of work.
+    const PIECE: usize = 1 << 14;
+    let len = out.len();
+    cpu.threads.blocks(len, out, len, [1, PIECE], &mut [], |_, [_, first], mut out| {
+        cpu.isa.run(Convert { from: elements.from(first), dtype: elements.dtype, out: out.row(0) });
     });
 }

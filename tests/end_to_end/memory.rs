@@ -24,8 +24,8 @@ fn lent(bytes: usize) -> Arena {
 /// Positions that a visual prompt of the tiny model takes.
 const PROMPT: usize = 5;
 
-/// An answer with as many targets of each unit as its head has slots.
-fn full_answer(model: &Model) -> Vec<u32> {
+/// An answer with as many targets of each unit as its head has slots, but no more than `most`.
+fn full_answer(model: &Model, most: usize) -> Vec<u32> {
     let special = model.vocabulary().special();
     let text = |text: &str| -> Vec<u32> {
         let token = |byte: &u8| find(model.vocabulary(), &[*byte]);
@@ -39,7 +39,7 @@ fn full_answer(model: &Model) -> Vec<u32> {
         ids.push(special.unit_open);
         ids.extend(text(head.unit.name()));
         ids.push(special.unit_close);
-        ids.extend(std::iter::repeat_n(special.reference, head.num_queries));
+        ids.extend(std::iter::repeat_n(special.reference, head.num_queries.min(most)));
     }
     ids
 }
@@ -85,7 +85,7 @@ fn bits(session: &Session, reply: &Reply) -> Vec<u32> {
 /// Runs the largest question on arenas of exactly the sizes that were asked for, and on smaller ones.
 fn check(model: &Model, width: usize, height: usize, prompts: usize, pixels: &[u8]) {
     let picture = ImageView::rgb8(pixels, width, height).unwrap();
-    let answer = full_answer(model);
+    let answer = full_answer(model, usize::MAX);
     let cells = model.encode(&picture).unwrap().tokens().rows();
     let positions = answer.len() + cells + PROMPT * prompts + 40;
     let bounds = Bounds { width, height, positions, visual_prompts: prompts };
@@ -159,7 +159,7 @@ fn an_adapter_has_room_for_every_group() {
     let picture = noise(WIDTH, HEIGHT);
     let picture = ImageView::rgb8(&picture, WIDTH, HEIGHT).unwrap();
     let image = model.encode(&picture).unwrap();
-    let (answer, cells) = (full_answer(&model), image.tokens().rows());
+    let (answer, cells) = (full_answer(&model, 3), image.tokens().rows());
     let positions = answer.len() + cells + 40;
     let bounds = Bounds { width: WIDTH, height: HEIGHT, positions, visual_prompts: 0 };
     let arena = Arena::with_size(model.memory(&bounds).unwrap().session).unwrap();

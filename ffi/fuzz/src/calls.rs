@@ -5,6 +5,7 @@ use core::ptr;
 use core::sync::atomic::Ordering;
 
 use triplet_c::allocator::*;
+use triplet_c::arena::triplet_memory_bounds_init;
 use triplet_c::ask::triplet_ask_options_init;
 use triplet_c::convert::*;
 use triplet_c::image::*;
@@ -39,6 +40,10 @@ pub const CALLS: &[(&str, u32, Call)] = &[
     ("triplet_model_bytes_init", OFTEN, |world| world.init(triplet_model_bytes_init)),
     ("triplet_image_view_init", OFTEN, |world| world.init(triplet_image_view_init)),
     ("triplet_ask_options_init", OFTEN, |world| world.init(triplet_ask_options_init)),
+    ("triplet_session_options_init", OFTEN, |world| world.init(triplet_session_options_init)),
+    ("triplet_memory_bounds_init", OFTEN, |world| world.init(triplet_memory_bounds_init)),
+    ("triplet_memory_query", 14, World::memory_query),
+    ("triplet_model_get_memory", 20, World::model_memory),
     ("triplet_box_to_xywh", OFTEN, |world| world.convert(triplet_box_to_xywh)),
     ("triplet_box_to_cxcywh", OFTEN, |world| world.convert(triplet_box_to_cxcywh)),
     ("triplet_box_to_normalised", OFTEN, World::normalise),
@@ -55,7 +60,8 @@ pub const CALLS: &[(&str, u32, Call)] = &[
         Some(world.images.destroy(&mut world.random, triplet_image_destroy))
     }),
     ("triplet_session_create", 40, World::session),
-    ("triplet_session_destroy", 50, |world| {
+    ("triplet_session_create_with", 20, World::session_with),
+    ("triplet_session_destroy", 60, |world| {
         Some(world.sessions.destroy(&mut world.random, triplet_session_destroy))
     }),
     ("triplet_session_ask", 200, World::ask),

@@ -10,6 +10,7 @@
 //! `--crowd 8` has eight threads use one model, and each other's handles, instead.
 #![no_main]
 
+mod arenas;
 mod asks;
 mod calls;
 mod crowd;

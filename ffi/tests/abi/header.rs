@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// The files whose exports the header has, in its order.
-const SOURCES: [&str; 13] = [
+const SOURCES: [&str; 14] = [
     "version.rs",
     "status.rs",
     "last_error.rs",
@@ -12,6 +12,7 @@ const SOURCES: [&str; 13] = [
     "threads.rs",
     "target.rs",
     "model.rs",
+    "arena.rs",
     "image.rs",
     "prompt.rs",
     "event.rs",

@@ -4,12 +4,14 @@ use core::mem::{align_of, offset_of};
 use std::fmt::Write as _;
 
 use triplet_c::allocator::triplet_allocator;
+use triplet_c::arena::{triplet_memory, triplet_memory_bounds};
 use triplet_c::ask::triplet_ask_options;
 use triplet_c::event::triplet_event;
 use triplet_c::image::triplet_image_view;
 use triplet_c::model::{triplet_model_bytes, triplet_model_info, triplet_model_options};
 use triplet_c::prompt::triplet_prompt;
 use triplet_c::reply::{triplet_depth, triplet_entry, triplet_keypoints, triplet_mask, triplet_reply_info};
+use triplet_c::session::triplet_session_options;
 use triplet_c::target::{triplet_box, triplet_keypoint, triplet_plan_item, triplet_point};
 
 use crate::header::committed;
@@ -65,8 +67,11 @@ fn c_and_rust_agree() {
         triplet_model_bytes {
             struct_size, reserved, config, config_len, tokenizer, tokenizer_len, weights, weights_len, release, user_data,
         }
+        triplet_memory_bounds { struct_size, positions, width, height, visual_prompts }
+        triplet_memory { struct_size, reserved, weights, image, image_kept, session, kv_cache, map }
+        triplet_session_options { struct_size, positions, memory, memory_size }
         triplet_model_info { struct_size, units, threads, vocab_size, warning_count }
-        triplet_image_view { struct_size, format, pixels, size, width, height, stride }
+        triplet_image_view { struct_size, format, pixels, size, width, height, stride, memory, memory_size }
         triplet_prompt { kind, width, area, points, point_count, mask, mask_size }
         triplet_event { struct_size, kind, text, text_len, token, unit, count }
         triplet_ask_options {

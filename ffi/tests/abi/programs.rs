@@ -83,6 +83,17 @@ fn the_cpp_wrapper_and_its_example_work() {
     }
 }
 
+/// Memory of a size that is asked for beforehand.
+#[test]
+fn memory_of_the_callers_suffices_and_is_given_back() {
+    let program = build(&["cc", "-std=c11"], "arena", &repository().join("ffi/tests/abi/arena.c"));
+    for model in [tiny_model(), shipped_model()] {
+        let printed = run(&program, &[&model]);
+        assert!(printed.starts_with("weights "), "{printed}");
+        println!("{model}: {printed}");
+    }
+}
+
 /// The host's memory, threads and floating-point state.
 #[test]
 fn a_hosts_allocator_threads_and_floating_point_state_are_used_and_left_alone() {

@@ -8,6 +8,7 @@ use std::env;
 use std::ffi::CString;
 
 use triplet_c::allocator::*;
+use triplet_c::arena::*;
 use triplet_c::ask::*;
 use triplet_c::convert::*;
 use triplet_c::image::*;
@@ -256,6 +257,40 @@ impl World {
         }
     }
 
+    /// Bounds that are sound, or not.
+    fn bounds(&mut self) -> triplet_memory_bounds {
+        triplet_memory_bounds {
+            struct_size: self.size::<triplet_memory_bounds>(),
+            positions: self.random.pick(&[0, 1, 200, u32::MAX]),
+            width: self.random.pick(&[WIDTH, 1, 0, usize::MAX]),
+            height: HEIGHT,
+            visual_prompts: self.random.pick(&[0, 2, 65]),
+        }
+    }
+
+    /// A session with options that are sound, or not.
+    fn session_in(
+        &mut self,
+        model: *const triplet_model,
+        memory: *mut c_void,
+    ) -> (&'static str, triplet_status) {
+        let options = triplet_session_options {
+            struct_size: self.size::<triplet_session_options>(),
+            positions: self.random.pick(&[0, 300]),
+            // 500 bytes that are too few, or begin at an odd place.
+            memory: self.random.pick(&[
+                ptr::null_mut(),
+                ptr::null_mut(),
+                memory,
+                memory.wrapping_byte_add(1),
+            ]),
+            memory_size: self.random.pick(&[0, 500]),
+        };
+        // SAFETY: memory that is there, for a session that does not fit into it.
+        let create = |session| unsafe { triplet_session_create_with(model, &raw const options, session) };
+        ("triplet_session_create_with", self.sessions.create(create))
+    }
+
     /// One call: its name and status.
     fn call(&mut self) -> (&'static str, triplet_status) {
         let model = self.models.any(&mut self.random);
@@ -267,7 +302,7 @@ impl World {
         let four = out.cast::<f32>();
         // SAFETY: places with room for what is written or sizes that are refused; handles are looked up.
         unsafe {
-            match self.random.below(40) {
+            match self.random.below(45) {
                 0 => ("triplet_version", i32::from(triplet_version().is_null())),
                 1 => ("triplet_abi", i32::from(triplet_abi() != TRIPLET_ABI)),
                 2 => (
@@ -340,6 +375,22 @@ impl World {
                     ("triplet_reply_destroy", self.replies.destroy(&mut self.random, triplet_reply_destroy))
                 }
                 26..30 if self.replies.live.len() < self.replies.limit => self.ask(),
+                40 => ("triplet_session_options_init", triplet_session_options_init(out.cast(), size)),
+                41 => ("triplet_memory_bounds_init", triplet_memory_bounds_init(out.cast(), size)),
+                42 if self.sessions.live.len() < self.sessions.limit => self.session_in(model, out.cast()),
+                43 => {
+                    let bounds = self.bounds();
+                    let mut memory =
+                        triplet_memory { struct_size: self.size::<triplet_memory>(), ..Default::default() };
+                    let status = triplet_model_get_memory(model, &raw const bounds, &raw mut memory);
+                    ("triplet_model_get_memory", status)
+                }
+                44 => {
+                    let (bounds, mut memory) = (self.bounds(), triplet_memory::default());
+                    let dir = if self.random.chance(10) { self.dir.as_ptr() } else { c"nowhere".as_ptr() };
+                    let status = triplet_memory_query(dir, ptr::null(), &raw const bounds, &raw mut memory);
+                    ("triplet_memory_query", status)
+                }
                 which => self.read(which % 12),
             }
         }
@@ -402,7 +453,7 @@ fn random_sequences_of_calls_do_no_harm() {
         asked: 0,
     };
     let (mut calls, mut statuses) = (BTreeMap::new(), BTreeMap::new());
-    for _ in 0..number("TRIPLET_CALLS", 6000) {
+    for _ in 0..number("TRIPLET_CALLS", 9000) {
         let (name, status) = world.call();
         assert!(
             (TRIPLET_OK..=TRIPLET_INTERNAL).contains(&status) && status != TRIPLET_INTERNAL,
