@@ -51,6 +51,16 @@ pub struct Memory {
 impl Model<Cpu> {
     /// What memory the model, a picture and a session take on this machine, with the threads of the model's backend.
     ///
+    /// ```no_run
+    /// use triplet::{Model, arena::Arena, session::Bounds};
+    ///
+    /// let model = Model::open("examples/tabletop/model")?;
+    /// let need = model.memory(&Bounds { width: 640, height: 480, positions: 512, visual_prompts: 0 })?;
+    /// let arena = Arena::with_size(need.session)?; // or `Arena::of` memory that is there already
+    /// let session = model.session_on(model.backend().in_arena(arena), 512)?;
+    /// # Ok::<(), triplet::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Limit`] where there are too many visual prompts or a size overflows; those of [`Model::encode`] for the size
     /// of the picture.
