@@ -7,9 +7,10 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use serde_json::{Map, Value};
-
 use crate::error::{Error, Result};
+use crate::json::{Number, Value};
+use crate::table::Table;
+use crate::words::{Decimal, Quoted};
 
 /// Longest JSON text that [`Fields::parse`] reads, in bytes.
 pub const MAX_JSON: usize = 16 << 20;
@@ -20,7 +21,7 @@ pub const MAX_JSON: usize = 16 << 20;
 #[derive(Clone, Debug)]
 pub struct Fields {
     path: String,
-    object: Arc<Map<String, Value>>,
+    object: Arc<Table<Value>>,
 }
 
 impl Fields {
@@ -34,8 +35,8 @@ impl Fields {
             return Err(Error::Limit { limit: "JSON text", max: MAX_JSON as u64, got: bytes.len() as u64 });
         }
         let format = |reason| Error::Format { file: file.to_owned(), reason };
-        match serde_json::from_slice(bytes) {
-            Ok(Value::Object(object)) => Ok(Fields { path: String::new(), object: Arc::new(object) }),
+        match Value::parse(bytes) {
+            Ok(Value::Object(object)) => Ok(Fields { path: String::new(), object }),
             Ok(other) => Err(format(format!("must be an object, but is {}", kind(&other)))),
             Err(error) => Err(format(error.to_string())),
         }
@@ -48,7 +49,7 @@ impl Fields {
 
     /// Names of the fields that are not `null`.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
-        self.object.iter().filter(|(_, value)| !value.is_null()).map(|(key, _)| key.as_str())
+        self.object.iter().filter(|(_, value)| **value != Value::Null).map(|(key, _)| key)
     }
 
     /// Whether the field is there and not `null`.
@@ -76,9 +77,7 @@ impl Fields {
     pub fn optional_child(&self, name: &str) -> Result<Option<Fields>> {
         match self.value(name) {
             None => Ok(None),
-            Some(Value::Object(object)) => {
-                Ok(Some(Fields { path: self.join(name), object: Arc::new(object.clone()) }))
-            }
+            Some(Value::Object(object)) => Ok(Some(Fields { path: self.join(name), object: object.clone() })),
             Some(other) => Err(self.wrong(name, "an object", other)),
         }
     }
@@ -243,7 +242,7 @@ impl Fields {
     }
 
     fn value(&self, name: &str) -> Option<&Value> {
-        self.object.get(name).filter(|value| !value.is_null())
+        self.object.get(name).filter(|value| **value != Value::Null)
     }
 
     fn join(&self, name: &str) -> String {
@@ -291,8 +290,11 @@ impl Fields {
 fn kind(value: &Value) -> String {
     match value {
         Value::Null => "null".to_owned(),
-        Value::Bool(_) | Value::Number(_) => value.to_string(),
-        Value::String(text) if text.len() <= 64 => format!("{text:?}"),
+        Value::Bool(value) => value.to_string(),
+        Value::Number(Number::Unsigned(number)) => number.to_string(),
+        Value::Number(Number::Negative(number)) => number.to_string(),
+        Value::Number(Number::Float(number)) => Decimal(*number).to_string(),
+        Value::String(text) if text.len() <= 64 => Quoted(text).to_string(),
         Value::String(_) => "a string".to_owned(),
         Value::Array(_) => "a list".to_owned(),
         Value::Object(_) => "an object".to_owned(),

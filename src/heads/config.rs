@@ -10,6 +10,7 @@ use crate::backend::Activation;
 use crate::config::Fields;
 use crate::error::Result;
 use crate::nn;
+use crate::words::{Decimals, Quoted};
 
 /// Groups of every group norm in the pixel decoder.
 pub(super) const GROUPS: usize = 32;
@@ -220,7 +221,7 @@ impl DepthHeadConfig {
             None => None,
             Some(&[near, far]) if 0.0 <= near && near < far => Some(DepthRange { near, far }),
             Some(other) => {
-                let reason = format!("must be [near, far] with 0 <= near < far, but is {other:?}");
+                let reason = format!("must be [near, far] with 0 <= near < far, but is {}", Decimals(other));
                 return Err(fields.error("depth_range", reason));
             }
         };
@@ -239,7 +240,7 @@ fn transform(fields: &Fields, default: InputTransform) -> Result<InputTransform>
         Some("resize_concat") => Ok(InputTransform::ResizeConcat),
         Some("multiple_select") => Ok(InputTransform::MultipleSelect),
         Some(other) => {
-            Err(fields.error("encoder_input_transform", format!("unknown transformation {other:?}")))
+            Err(fields.error("encoder_input_transform", format!("unknown transformation {}", Quoted(other))))
         }
     }
 }

@@ -14,6 +14,7 @@ use super::{Preprocessor, Square};
 use crate::backend::Grid;
 use crate::config::Fields;
 use crate::error::{Error, Result};
+use crate::words::{Decimals, Quoted};
 
 /// Most prompts of one call.
 pub const MAX_PROMPTS: usize = 64;
@@ -75,9 +76,8 @@ impl PromptResize {
         match fields.str_or("prompt_resize", "touch")? {
             "touch" => Ok(PromptResize::Touch),
             "reference" => Ok(PromptResize::Reference),
-            other => {
-                Err(fields.error("prompt_resize", format!("must be touch or reference, but is {other:?}")))
-            }
+            other => Err(fields
+                .error("prompt_resize", format!("must be touch or reference, but is {}", Quoted(other)))),
         }
     }
 }
@@ -144,7 +144,10 @@ fn checked<'a>(
             }
             let [x0, y0, x1, y1] = square.clamp_box(corners);
             if x0 >= x1 || y0 >= y1 {
-                let reason = format!("is {corners:?}, which has no area in the picture of {width}x{height}");
+                let reason = format!(
+                    "is {}, which has no area in the picture of {width}x{height}",
+                    Decimals(&corners)
+                );
                 return Err(error(reason));
             }
             return Ok(VisualPrompt::Box([x0, y0, x1, y1]));

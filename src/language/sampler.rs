@@ -3,8 +3,11 @@
 
 use alloc::format;
 use alloc::vec::Vec;
+use core::mem::take;
 
 use crate::error::{Error, Result};
+use crate::sort::first_by;
+use crate::words::Decimal;
 
 /// How the next token is chosen.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -30,9 +33,9 @@ impl Sampling {
 
     fn check(&self) -> Result<()> {
         let reason = if !(self.temperature.is_finite() && self.temperature >= 0.0) {
-            format!("temperature {} must be finite and not negative", self.temperature)
+            format!("temperature {} must be finite and not negative", Decimal(self.temperature.into()))
         } else if !(self.top_p > 0.0 && self.top_p <= 1.0) {
-            format!("top_p {} must lie in (0, 1]", self.top_p)
+            format!("top_p {} must lie in (0, 1]", Decimal(self.top_p.into()))
         } else {
             return Ok(());
         };
@@ -86,11 +89,8 @@ impl Sampler {
     fn draw(&mut self) -> Option<(u32, f32)> {
         let Sampling { temperature, top_k, top_p, .. } = self.sampling;
         let likeliest_first = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
-        if top_k > 0 && top_k < self.candidates.len() {
-            self.candidates.select_nth_unstable_by(top_k - 1, likeliest_first);
-            self.candidates.truncate(top_k);
-        }
-        self.candidates.sort_unstable_by(likeliest_first);
+        let count = if top_k > 0 { top_k } else { self.candidates.len() };
+        self.candidates = first_by(take(&mut self.candidates), count, likeliest_first);
         let largest = self.candidates.first()?.1;
         let weight = |logit: f32| libm::exp((f64::from(logit) - f64::from(largest)) / f64::from(temperature));
         let total: f64 = self.candidates.iter().map(|&(_, logit)| weight(logit)).sum();

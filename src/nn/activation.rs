@@ -6,6 +6,7 @@ use alloc::format;
 use crate::backend::Activation;
 use crate::config::Fields;
 use crate::error::Result;
+use crate::words::Quoted;
 
 /// The activation that the field `name` asks for, by its name in transformers or timm; `default` where it is missing.
 ///
@@ -20,6 +21,6 @@ pub fn activation(fields: &Fields, name: &str, default: &str) -> Result<Activati
         "silu" | "swish" => Ok(Activation::Silu),
         "sigmoid" => Ok(Activation::Sigmoid),
         "tanh" => Ok(Activation::Tanh),
-        other => Err(fields.error(name, format!("unknown activation {other:?}"))),
+        other => Err(fields.error(name, format!("unknown activation {}", Quoted(other)))),
     }
 }

@@ -14,6 +14,7 @@ use crate::heads::AdapterGroup;
 use crate::image::Square;
 use crate::model::{Found, Model, Pose};
 use crate::reply::{Depth, DepthUnit, Finish, Keypoint, Keypoints, Mask, Target, Triplet};
+use crate::sort::sorted_by;
 use crate::trp::{Answer, Flags, Reference, Route, Routes, Slot, Unit, route, triplet_score};
 use crate::vision::FeatureMap;
 
@@ -229,19 +230,16 @@ fn keypoints(square: &Square, pose: &Pose) -> Keypoints {
 }
 
 /// All targets of the answer in order of appearance.
-fn list(
-    answer: &Answer,
-    log_probs: &[f32],
-    routes: &Routes,
-    mut targets: Vec<(Slot, Target)>,
-) -> Vec<Triplet> {
+fn list(answer: &Answer, log_probs: &[f32], routes: &Routes, targets: Vec<(Slot, Target)>) -> Vec<Triplet> {
     let mut slots: Vec<Slot> = routes.heads.iter().flat_map(|route| route.slots.iter().copied()).collect();
     slots.extend(routes.unrouted.iter().copied());
-    slots.sort_by_key(|slot| slot.position);
+    let slots = sorted_by(slots, |a, b| a.position.cmp(&b.position));
+    let mut targets: Vec<_> = targets.into_iter().map(Some).collect();
     let mut triplets = Vec::with_capacity(slots.len());
     for slot in slots {
         let Some(group) = answer.triplets.get(slot.triplet) else { continue };
-        let found = targets.iter().position(|(other, _)| *other == slot);
+        let found =
+            targets.iter_mut().find(|target| target.as_ref().is_some_and(|(other, _)| *other == slot));
         triplets.push(Triplet {
             phrase: answer.phrase(group).to_owned(),
             unit: group.unit,
@@ -249,7 +247,7 @@ fn list(
             index: slot.reference,
             score: triplet_score(group, log_probs),
             flags: group.flags,
-            target: found.map(|index| targets.swap_remove(index).1),
+            target: found.and_then(Option::take).map(|(_, target)| target),
         });
     }
     triplets

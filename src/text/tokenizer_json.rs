@@ -6,10 +6,10 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use alloc::{format, vec};
 
-use serde_json::Value;
-
 use crate::error::{Error, Result};
+use crate::json::Value;
 use crate::text::vocabulary::{Symbol, TokenKind};
+use crate::words::{Quoted, replace_word};
 
 /// The parts of a tokenizer file that decoding needs.
 pub(super) struct Parsed {
@@ -33,7 +33,7 @@ const PAD: [&str; 4] = ["<pad>", "[PAD]", "<|pad|>", "<|finetune_right_pad_id|>"
 
 pub(super) fn read(file: &str, json: &[u8]) -> Result<Parsed> {
     let bad = |reason: String| Error::Format { file: file.to_owned(), reason };
-    let root: Value = serde_json::from_slice(json).map_err(|error| bad(error.to_string()))?;
+    let root = Value::parse(json).map_err(|error| bad(error.to_string()))?;
     let model = root.get("model").ok_or_else(|| bad("model: missing".to_string()))?;
     let byte_level = holds(&root, "decoder", "ByteLevel") || holds(&root, "pre_tokenizer", "ByteLevel");
     let metaspace = holds(&root, "decoder", "Metaspace")
@@ -62,14 +62,14 @@ pub(super) fn read(file: &str, json: &[u8]) -> Result<Parsed> {
         } else if let Some(byte) = byte_fallback.then(|| fallback_byte(text)).flatten() {
             vec![byte]
         } else {
-            text.replace('\u{2581}', " ").into_bytes()
+            replace_word(text, "\u{2581}", " ").into_bytes()
         };
         let kind = if text.is_empty() { TokenKind::Unused } else { TokenKind::Text };
         place(&mut tokens, id, bytes, kind, &bad)?;
     }
 
     let (mut bos, mut eos, mut unk, mut pad) = (None, Vec::new(), None, None);
-    let added = root.get("added_tokens").and_then(Value::as_array).map(Vec::as_slice).unwrap_or(&[]);
+    let added = root.get("added_tokens").and_then(Value::as_array).unwrap_or(&[]);
     for (index, token) in added.iter().enumerate() {
         let id = token
             .get("id")
@@ -119,8 +119,9 @@ fn model_entries<'a>(model: &'a Value, bad: &dyn Fn(String) -> Error) -> Result<
         Some(Value::Object(vocab)) => vocab
             .iter()
             .map(|(text, id)| {
-                let id = id.as_u64().ok_or_else(|| bad(format!("model.vocab[{text:?}]: not a number")))?;
-                Ok((id, text.as_str()))
+                let id =
+                    id.as_u64().ok_or_else(|| bad(format!("model.vocab[{}]: not a number", Quoted(text))))?;
+                Ok((id, text))
             })
             .collect(),
         Some(Value::Array(vocab)) => vocab
@@ -128,8 +129,8 @@ fn model_entries<'a>(model: &'a Value, bad: &dyn Fn(String) -> Error) -> Result<
             .enumerate()
             .map(|(id, entry)| {
                 let text = entry
-                    .get(0)
-                    .and_then(Value::as_str)
+                    .as_array()
+                    .and_then(|pair| pair.first()?.as_str())
                     .ok_or_else(|| bad(format!("model.vocab[{id}]: not a pair of token and score")))?;
                 Ok((id as u64, text))
             })
@@ -196,8 +197,18 @@ fn holds(root: &Value, key: &str, kind: &str) -> bool {
     parts(root, key).iter().any(|part| {
         part.get("type").and_then(Value::as_str) == Some(kind)
             // A Replace counts only where it is the one that turns spaces into marks or back.
-            && (kind != "Replace" || part.to_string().contains('\u{2581}'))
+            && (kind != "Replace" || holds_mark(part))
     })
+}
+
+/// Whether a string anywhere in a component has the mark that stands for a space.
+fn holds_mark(component: &Value) -> bool {
+    match component {
+        Value::String(text) => text.contains('\u{2581}'),
+        Value::Array(values) => values.iter().any(holds_mark),
+        Value::Object(fields) => fields.iter().any(|(_, value)| holds_mark(value)),
+        _ => false,
+    }
 }
 
 #[derive(PartialEq)]

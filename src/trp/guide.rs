@@ -21,6 +21,7 @@ use crate::trp::parser::parse;
 use crate::trp::router::UnitHead;
 use crate::trp::task::Unit;
 use crate::trp::trie::{Literal, NEVER, Trie};
+use crate::words::{Quoted, has_word, split_at_word};
 
 /// More slots than any head has; indices are spelled out up to it.
 const MAX_SLOTS: usize = 1000;
@@ -98,7 +99,8 @@ impl Guide {
                 guide.grammar.targets = guide.targets(plan)?;
                 if options.cot {
                     let text = plan.write();
-                    let inner = text.trim_start_matches("<Task>").trim_end_matches("</Task>");
+                    let inner = text.strip_prefix("<Task>").unwrap_or(&text);
+                    let inner = inner.strip_suffix("</Task>").unwrap_or(inner);
                     let spaced = guide.grammar.spaced;
                     guide.grammar.forced_plan =
                         Some(Literal::new(&guide.tables.trie, inner.as_bytes(), spaced));
@@ -184,15 +186,18 @@ impl Guide {
             let ends = format!("{name} Unit: ");
             if name.trim_ascii() != name.as_str()
                 || name.bytes().any(|byte| byte < b' ' || byte == 0x7f)
-                || ends.find(" Unit: ") != Some(name.len())
+                || split_at_word(&ends, " Unit: ").is_none_or(|(before, _)| before != name)
                 || (self.grammar.aim == Aim::Targets
-                    && Symbol::ALL.into_iter().any(|symbol| name.contains(symbol.text())))
+                    && Symbol::ALL.into_iter().any(|symbol| has_word(name, symbol.text())))
             {
-                return bad(format!("the name {name:?} holds what a plan cannot"));
+                return bad(format!("the name {} holds what a plan cannot", Quoted(name)));
             }
-            let Ok(known) = unit.parse::<Unit>() else { return bad(format!("{unit:?} is no unit")) };
+            let Ok(known) = unit.parse::<Unit>() else { return bad(format!("{} is no unit", Quoted(unit))) };
             let Some(&(_, head)) = self.grammar.units.iter().find(|(other, _)| *other == known) else {
-                return bad(format!("the task has no unit {unit:?}, or the model has no head for it"));
+                return bad(format!(
+                    "the task has no unit {}, or the model has no head for it",
+                    Quoted(unit)
+                ));
             };
             if *count == 0 {
                 return bad(String::from("the number is 0"));

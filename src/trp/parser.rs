@@ -15,6 +15,7 @@ use crate::trp::answer::{
 };
 use crate::trp::flags::Flags;
 use crate::trp::task::Unit;
+use crate::words::split_at_word;
 
 /// Parses generated ids, up to the first end token. Places in the result count ids.
 pub fn parse(vocabulary: &Vocabulary, ids: &[u32]) -> Answer {
@@ -413,8 +414,8 @@ fn parse_plan(text: &str, flags: &mut Flags) -> Plan {
 
 fn parse_item(line: &str) -> Option<PlanItem> {
     let rest = line.strip_prefix("- Name:")?.trim_ascii_start();
-    let (name, rest) = rest.split_once(ITEM_UNIT)?;
-    let (unit, count) = rest.split_once(ITEM_COUNT)?;
+    let (name, rest) = split_at_word(rest, ITEM_UNIT)?;
+    let (unit, count) = split_at_word(rest, ITEM_COUNT)?;
     let name = name.trim_ascii();
     if name.is_empty() || !count.bytes().all(|digit| digit.is_ascii_digit()) {
         return None;

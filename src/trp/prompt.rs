@@ -8,11 +8,10 @@ use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::String;
 
-use serde::Deserialize;
-
 use crate::error::{Error, Result};
 use crate::text::vocabulary::Symbol;
 use crate::trp::task::TaskCommand;
+use crate::words::{Quoted, count_word, has_word, replace_word};
 
 /// Stands for the image's features; it never reaches the vocabulary (id -200 in the reference).
 pub const IMAGE_PLACEHOLDER: &str = "<image>";
@@ -31,17 +30,15 @@ pub enum PromptItem {
 }
 
 /// The chat template as data, `prompt_template` of `config.json`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PromptTemplate {
     /// What stands first.
-    #[serde(default)]
     pub system_prefix: String,
     /// The system part; `{system}` becomes the task command.
     pub system: String,
     /// The user's turn; `{input}` becomes the question.
     pub instruction: String,
     /// What stands between turns.
-    #[serde(default)]
     pub sep: String,
 }
 
@@ -54,10 +51,10 @@ impl PromptTemplate {
         let bad = |field: &str, reason: &str| {
             Err(Error::Config { field: format!("prompt_template.{field}"), reason: reason.to_owned() })
         };
-        if self.system.matches("{system}").count() != 1 {
+        if count_word(&self.system, "{system}") != 1 {
             return bad("system", "needs the slot {system} once");
         }
-        if self.instruction.matches("{input}").count() != 1 {
+        if count_word(&self.instruction, "{input}") != 1 {
             return bad("instruction", "needs the slot {input} once");
         }
         let fields = [
@@ -67,11 +64,11 @@ impl PromptTemplate {
         ];
         let mut images = 0;
         for (name, text) in fields {
-            images += text.matches(IMAGE_PLACEHOLDER).count();
+            images += count_word(text, IMAGE_PLACEHOLDER);
             if images > 1 {
                 return bad(name, "the image stands in the template more than once");
             }
-            if text.contains(VISUAL_PROMPT_PLACEHOLDER) {
+            if has_word(text, VISUAL_PROMPT_PLACEHOLDER) {
                 return bad(name, "holds [VPT], which only a question may");
             }
         }
@@ -82,7 +79,7 @@ impl PromptTemplate {
     pub fn places_image(&self) -> bool {
         [&self.system_prefix, &self.system, &self.instruction]
             .into_iter()
-            .any(|text| text.contains(IMAGE_PLACEHOLDER))
+            .any(|text| has_word(text, IMAGE_PLACEHOLDER))
     }
 
     /// The prompt of one question about one image, with its placeholders. White space around the question is dropped.
@@ -94,15 +91,15 @@ impl PromptTemplate {
         self.validate()?;
         check_question(question)?;
         let question = question.trim();
-        let system = self.system.replace("{system}", &command.text());
+        let system = replace_word(&self.system, "{system}", &command.text());
         // The reference numbers the turns of a conversation; a prompt is the first.
-        let instruction = self.instruction.replace("{round}", "1");
+        let instruction = replace_word(&self.instruction, "{round}", "1");
         let input = if self.places_image() {
             question.to_owned()
         } else {
             format!("{IMAGE_PLACEHOLDER}\n{question}").trim_end().to_owned()
         };
-        Ok(format!("{}{system}{}", self.system_prefix, instruction.replace("{input}", &input)))
+        Ok(format!("{}{system}{}", self.system_prefix, replace_word(&instruction, "{input}", &input)))
     }
 }
 
@@ -118,9 +115,9 @@ pub fn check_question(question: &str) -> Result<usize> {
     }
     let names = Symbol::ALL.into_iter().map(Symbol::text).chain([IMAGE_PLACEHOLDER]);
     for name in names {
-        if question.contains(name) {
-            return bad(format!("holds {name:?}, which is no text"));
+        if has_word(question, name) {
+            return bad(format!("holds {}, which is no text", Quoted(name)));
         }
     }
-    Ok(question.matches(VISUAL_PROMPT_PLACEHOLDER).count())
+    Ok(count_word(question, VISUAL_PROMPT_PLACEHOLDER))
 }

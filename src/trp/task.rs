@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use core::str::FromStr;
 
 use crate::error::{Error, Result};
+use crate::words::Quoted;
 
 /// A decoding type: what a `<REF>` becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -42,7 +43,7 @@ impl FromStr for Unit {
     fn from_str(word: &str) -> Result<Unit> {
         Unit::ALL.into_iter().find(|unit| unit.name() == word).ok_or_else(|| Error::Input {
             field: "unit",
-            reason: format!("{word:?} is none of box, mask, keypoint, depth"),
+            reason: format!("{} is none of box, mask, keypoint, depth", Quoted(word)),
         })
     }
 }
@@ -164,7 +165,7 @@ impl FromStr for Task {
         Task::ALL
             .into_iter()
             .find(|task| task.name() == name)
-            .ok_or_else(|| Error::Input { field: "task", reason: format!("{name:?} is no task") })
+            .ok_or_else(|| Error::Input { field: "task", reason: format!("{} is no task", Quoted(name)) })
     }
 }
 

@@ -5,6 +5,7 @@ use alloc::collections::VecDeque;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use crate::sort::sorted_by;
 use crate::text::vocabulary::{TokenKind, Vocabulary};
 
 /// Cost of what cannot be spelled.
@@ -28,9 +29,9 @@ impl Trie {
     pub const ROOT: u32 = 0;
 
     pub fn new(vocabulary: &Vocabulary) -> Trie {
-        let mut ids: Vec<u32> =
+        let ids: Vec<u32> =
             (0..vocabulary.len() as u32).filter(|&id| vocabulary.kind(id) == TokenKind::Text).collect();
-        ids.sort_by_key(|&id| (vocabulary.bytes(id), id));
+        let ids = sorted_by(ids, |&a, &b| vocabulary.bytes(a).cmp(vocabulary.bytes(b)));
         let mut nodes = vec![Node::default()];
         let mut queue = VecDeque::from([(0usize, 0usize, ids.len(), 0usize)]);
         while let Some((node, from, to, depth)) = queue.pop_front() {

@@ -8,6 +8,7 @@ use crate::backend::Activation;
 use crate::config::Fields;
 use crate::error::Result;
 use crate::nn;
+use crate::words::Quoted;
 
 /// Which tensor names a vision transformer uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,7 +124,11 @@ impl VitConfig {
             "siglip_vision_model" => siglip(fields)?,
             "dinov2" | "dinov2_with_registers" => dinov2(fields)?,
             "timm_vit" => timm(fields)?,
-            other => return Err(fields.error("model_type", format!("unknown vision transformer {other:?}"))),
+            other => {
+                return Err(
+                    fields.error("model_type", format!("unknown vision transformer {}", Quoted(other)))
+                );
+            }
         };
         let (width, heads, image) = match config.names {
             NameTable::Timm => ("embed_dim", "num_heads", "img_size"),
@@ -266,7 +271,7 @@ fn timm(fields: &Fields) -> Result<VitConfig> {
     ] {
         let asked = fields.str_or(name, supported)?;
         if asked != supported {
-            return Err(fields.error(name, format!("only {supported:?} is supported, not {asked:?}")));
+            return Err(fields.error(name, format!("only {supported} is supported, not {}", Quoted(asked))));
         }
     }
     if fields.has("embed_norm_layer") {
@@ -280,7 +285,7 @@ fn timm(fields: &Fields) -> Result<VitConfig> {
         "token" => return Err(fields.error("global_pool", "is \"token\", but class_token is false")),
         "avg" => PoolKind::Mean,
         "map" => PoolKind::Attention,
-        other => return Err(fields.error("global_pool", format!("{other:?} is not supported"))),
+        other => return Err(fields.error("global_pool", format!("{} is not supported", Quoted(other)))),
     };
     let pool_norm = fields.bool_or("fc_norm", pool == PoolKind::Mean)?;
     let pre_norm = fields.bool_or("pre_norm", false)?;

@@ -13,6 +13,7 @@ use crate::config::Fields;
 use crate::error::{Error, Result};
 use crate::nn::{self, Conv2d, LayerNorm, Linear, Mlp};
 use crate::weights::Loader;
+use crate::words::Quoted;
 
 /// Stages of a trunk.
 const STAGES: usize = 4;
@@ -52,7 +53,7 @@ impl ConvNextConfig {
     pub fn from_fields(fields: &Fields) -> Result<ConvNextConfig> {
         let model = fields.str_or("model_type", "timm_convnext")?;
         if model != "timm_convnext" {
-            return Err(fields.error("model_type", format!("unknown tower {model:?}")));
+            return Err(fields.error("model_type", format!("unknown tower {}", Quoted(model))));
         }
         let four = |name: &str, default: [usize; STAGES]| match fields.optional_usizes(name)? {
             None => Ok(default),
@@ -69,7 +70,9 @@ impl ConvNextConfig {
         for (name, supported) in [("stem_type", "patch"), ("norm_layer", "layernorm")] {
             let asked = fields.str_or(name, supported)?;
             if asked != supported {
-                return Err(fields.error(name, format!("only {supported:?} is supported, not {asked:?}")));
+                return Err(
+                    fields.error(name, format!("only {supported} is supported, not {}", Quoted(asked)))
+                );
             }
         }
         if !matches!(fields.usize_or("output_stride", 32)?, 32) {

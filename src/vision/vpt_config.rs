@@ -7,6 +7,7 @@ use super::projector::ProjectorConfig;
 use crate::checked::Size;
 use crate::config::Fields;
 use crate::error::Result;
+use crate::words::Quoted;
 
 /// How a region becomes tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +48,7 @@ impl VisualPromptConfig {
         let strategy = match fields.str_or("strategy", "pooling")? {
             "pooling" => PromptStrategy::Pooling,
             "embedding" => PromptStrategy::Embedding,
-            other => return Err(fields.error("strategy", format!("unknown strategy {other:?}"))),
+            other => return Err(fields.error("strategy", format!("unknown strategy {}", Quoted(other)))),
         };
         let num_patches = fields.usize_or("num_patches", 9)?;
         let side = num_patches.isqrt();

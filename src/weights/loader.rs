@@ -2,12 +2,11 @@
 #![forbid(unsafe_code)]
 
 use alloc::borrow::ToOwned;
-use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::cell::RefCell;
+use core::cell::Cell;
 
 use super::{Tensor, Weights};
 use crate::backend::{Backend, Weight};
@@ -18,7 +17,8 @@ pub struct Loader<'a, B: Backend> {
     weights: &'a Weights,
     backend: &'a B,
     prefix: String,
-    taken: Rc<RefCell<BTreeSet<String>>>,
+    /// By place in [`Weights::names`].
+    taken: Rc<[Cell<bool>]>,
 }
 
 impl<B: Backend> Clone for Loader<'_, B> {
@@ -30,7 +30,12 @@ impl<B: Backend> Clone for Loader<'_, B> {
 impl<'a, B: Backend> Loader<'a, B> {
     /// A loader of the tensors whose names start with `prefix` and a dot; an empty prefix means all.
     pub fn new(weights: &'a Weights, backend: &'a B, prefix: &str) -> Loader<'a, B> {
-        Loader { weights, backend, prefix: prefix.to_owned(), taken: Rc::default() }
+        Loader {
+            weights,
+            backend,
+            prefix: prefix.to_owned(),
+            taken: weights.names().map(|_| Cell::new(false)).collect(),
+        }
     }
 
     /// The loader of a part, for example `layers.0`.
@@ -70,7 +75,9 @@ impl<'a, B: Backend> Loader<'a, B> {
                 format!("is of shape {:?}, but the configuration asks for {shape:?}", tensor.shape());
             return Err(Error::Tensor { name: full, reason });
         }
-        self.taken.borrow_mut().insert(full);
+        if let Some(taken) = self.weights.place(&full).and_then(|place| self.taken.get(place)) {
+            taken.set(true);
+        }
         Ok(tensor)
     }
 
@@ -93,12 +100,12 @@ impl<'a, B: Backend> Loader<'a, B> {
 
     /// Names under the prefix that nothing has taken so far, in alphabetic order: the warnings of a loaded model.
     pub fn unused(&self) -> Vec<&'a str> {
-        let taken = self.taken.borrow();
         let inside = |name: &&str| {
             let rest = name.strip_prefix(self.prefix.as_str());
             self.prefix.is_empty() || rest.is_some_and(|rest| rest.starts_with('.'))
         };
-        self.weights.names().filter(inside).filter(|&name| !taken.contains(name)).collect()
+        let names = self.weights.names().zip(&*self.taken);
+        names.filter(|(_, taken)| !taken.get()).map(|(name, _)| name).filter(inside).collect()
     }
 
     /// Bytes of all tensors that were taken so far, under any prefix.

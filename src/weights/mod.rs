@@ -12,7 +12,6 @@ mod tensor;
 mod verify;
 
 use alloc::borrow::ToOwned;
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -28,6 +27,7 @@ pub use tensor::{Dtype, Storage, Tensor};
 pub use verify::{Progress, Verified};
 
 use crate::error::{Error, Result};
+use crate::table::Table;
 
 /// How the bytes of a weights file come to memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,7 +55,7 @@ enum Entry {
 /// All tensors of a model, by full name. Cheap to clone but for the names: the bytes are shared.
 #[derive(Clone, Debug, Default)]
 pub struct Weights {
-    entries: BTreeMap<String, Entry>,
+    entries: Table<Entry>,
 }
 
 impl Weights {
@@ -142,12 +142,12 @@ impl Weights {
 
     /// Whether there are no tensors at all.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.entries.len() == 0
     }
 
     /// Full names in alphabetic order, those of unusable types included.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.entries.keys().map(String::as_str)
+        self.entries.names()
     }
 
     /// The tensor of this name; `None` where there is none or its type is not f32, f16 or bf16.
@@ -170,8 +170,13 @@ impl Weights {
         }
     }
 
+    /// The place of this name among [`Weights::names`].
+    fn place(&self, name: &str) -> Option<usize> {
+        self.entries.place(name)
+    }
+
     /// Whether the file has this name, usable or not.
     pub fn has(&self, name: &str) -> bool {
-        self.entries.contains_key(name)
+        self.entries.place(name).is_some()
     }
 }

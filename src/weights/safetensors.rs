@@ -5,19 +5,17 @@
 #![forbid(unsafe_code)]
 
 use alloc::borrow::ToOwned;
-use alloc::collections::BTreeMap;
-use alloc::collections::btree_map::Entry as Slot;
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use core::fmt;
-
-use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
 use super::{Dtype, Entry, Storage, Tensor};
 use crate::checked::Size;
 use crate::error::{Error, Result};
+use crate::json::{Fault, Number, Reader};
+use crate::sort::sorted_by;
+use crate::table::Table;
+use crate::words::Quoted;
 
 /// Longest header that is parsed, in bytes (the limit of the format's own library).
 pub const MAX_HEADER: usize = 100_000_000;
@@ -26,54 +24,68 @@ pub const MAX_HEADER: usize = 100_000_000;
 const PREFIX: usize = 8;
 
 /// One tensor as the header describes it.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Described {
     dtype: String,
     shape: Vec<u64>,
     data_offsets: (u64, u64),
 }
 
-/// The tensors of the header; `__metadata__` is skipped, a name that appears twice is an error.
-struct Header(BTreeMap<String, Described>);
-
-impl<'de> Deserialize<'de> for Header {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> core::result::Result<Header, D::Error> {
-        struct Tensors;
-
-        impl<'de> Visitor<'de> for Tensors {
-            type Value = Header;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of tensors")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> core::result::Result<Header, A::Error> {
-                let mut tensors = BTreeMap::new();
-                while let Some(name) = map.next_key::<String>()? {
-                    if name == "__metadata__" {
-                        map.next_value::<IgnoredAny>()?;
-                        continue;
-                    }
-                    let described =
-                        map.next_value().map_err(|e| A::Error::custom(format!("tensor {name}: {e}")))?;
-                    match tensors.entry(name) {
-                        Slot::Vacant(slot) => slot.insert(described),
-                        Slot::Occupied(slot) => {
-                            return Err(A::Error::custom(format!("tensor {} appears twice", slot.key())));
-                        }
+impl Described {
+    fn read(reader: &mut Reader) -> Result<Described, Fault> {
+        let (mut dtype, mut shape, mut data_offsets) = (None, None, None);
+        reader.object(|reader, name| {
+            let again = match name.as_str() {
+                "dtype" => dtype.replace(reader.string()?).is_some(),
+                "shape" => shape.replace(sizes(reader)?).is_some(),
+                "data_offsets" => {
+                    let [begin, end] = sizes(reader)?[..] else {
+                        return Err(reader.fault("data_offsets must be two numbers"));
                     };
+                    data_offsets.replace((begin, end)).is_some()
                 }
-                Ok(Header(tensors))
-            }
+                other => return Err(reader.fault(format!("unknown field {}", Quoted(other)))),
+            };
+            if again { Err(reader.twice(&name)) } else { Ok(()) }
+        })?;
+        match (dtype, shape, data_offsets) {
+            (Some(dtype), Some(shape), Some(data_offsets)) => Ok(Described { dtype, shape, data_offsets }),
+            _ => Err(reader.fault("needs dtype, shape and data_offsets")),
         }
-
-        deserializer.deserialize_map(Tensors)
     }
 }
 
+/// A list of whole numbers from 0.
+fn sizes(reader: &mut Reader) -> Result<Vec<u64>, Fault> {
+    let mut sizes = Vec::new();
+    reader.array(|reader| match reader.number()? {
+        Number::Unsigned(size) => {
+            sizes.push(size);
+            Ok(())
+        }
+        _ => Err(reader.fault("must be a whole number from 0")),
+    })?;
+    Ok(sizes)
+}
+
+/// The tensors of the header; `__metadata__` is skipped, a name that appears twice is an error.
+fn header(text: &[u8]) -> Result<Table<Described>, String> {
+    let mut tensors = Vec::new();
+    let mut reader = Reader::new(text);
+    let read = reader.object(|reader, name| {
+        if name == "__metadata__" {
+            return reader.value().map(drop);
+        }
+        let described =
+            Described::read(reader).map_err(|fault| reader.fault(format!("tensor {name}: {fault}")))?;
+        tensors.push((name, described));
+        Ok(())
+    });
+    read.and_then(|()| reader.end()).map_err(|fault| fault.to_string())?;
+    Table::new(tensors).map_err(|name| format!("tensor {name} appears twice"))
+}
+
 /// The entries of a safetensors file; `file` is its name in errors.
-pub(super) fn parse(file: &str, storage: &Storage) -> Result<BTreeMap<String, Entry>> {
+pub(super) fn parse(file: &str, storage: &Storage) -> Result<Table<Entry>> {
     let bytes = (**storage).as_ref();
     let format = |reason: String| Error::Format { file: file.to_owned(), reason };
     let Some((length, rest)) = bytes.split_first_chunk::<PREFIX>() else {
@@ -87,20 +99,23 @@ pub(super) fn parse(file: &str, storage: &Storage) -> Result<BTreeMap<String, En
     let Some((header, data)) = rest.split_at_checked(length) else {
         return Err(format(format!("ends inside its header of {length} bytes: the file is truncated")));
     };
-    let Header(described) =
-        serde_json::from_slice(header).map_err(|error| format(format!("header: {error}")))?;
+    let described = self::header(header).map_err(|reason| format(format!("header: {reason}")))?;
     check_ranges(file, &described, data.len())?;
     let start = Size::new(PREFIX).plus(length)?;
-    described.into_iter().map(|(name, tensor)| entry(name, tensor, storage, start)).collect()
+    let mut entries = Vec::with_capacity(described.len());
+    for (name, tensor) in described.into_pairs() {
+        entries.push(entry(name, tensor, storage, start)?);
+    }
+    Table::new(entries).map_err(|name| format(format!("tensor {name} appears twice")))
 }
 
 /// The ranges, in order, must fill the data from its first to its last byte.
-fn check_ranges(file: &str, described: &BTreeMap<String, Described>, data: usize) -> Result<()> {
-    let mut ranges: Vec<_> = described.iter().map(|(name, tensor)| (tensor.data_offsets, name)).collect();
-    ranges.sort_unstable();
+fn check_ranges(file: &str, described: &Table<Described>, data: usize) -> Result<()> {
+    let ranges = described.iter().map(|(name, tensor)| (tensor.data_offsets, name)).collect();
+    let ranges = sorted_by(ranges, Ord::cmp);
     let mut filled = 0;
     for ((begin, end), name) in ranges {
-        let tensor = |reason| Error::Tensor { name: name.clone(), reason };
+        let tensor = |reason| Error::Tensor { name: name.to_owned(), reason };
         if begin > end || end > data as u64 {
             let reason =
                 format!("bytes {begin}..{end} lie outside the {data} bytes of data (truncated file?)");
@@ -136,7 +151,10 @@ fn entry(name: String, described: Described, storage: &Storage, start: Size) -> 
         "BF16" => Dtype::Bf16,
         other => {
             let Some(bits) = bits_of(other) else {
-                return Err(Error::Tensor { name, reason: format!("is of the unknown type {other:?}") });
+                return Err(Error::Tensor {
+                    name,
+                    reason: format!("is of the unknown type {}", Quoted(other)),
+                });
             };
             let total = Size::product(&shape)?.times(bits)?.get();
             if total % 8 != 0 || total / 8 != range.len() {

@@ -40,7 +40,7 @@ impl Weights {
     /// first such element.
     pub fn verify(&self, mut progress: impl FnMut(Progress<'_>) -> ControlFlow<()>) -> Result<Verified> {
         let tensors = || {
-            self.entries.values().filter_map(|entry| match entry {
+            self.entries.iter().filter_map(|(_, entry)| match entry {
                 Entry::Tensor(tensor) => Some(tensor),
                 Entry::Other { .. } => None,
             })

@@ -1,0 +1,70 @@
+//! Sorting by a heap. The standard library's sorts can panic on an order that is none, and programs for bare machines are
+//! held to a short list of panics; a heap only gives another order.
+#![forbid(unsafe_code)]
+
+use alloc::collections::BinaryHeap;
+use alloc::vec::Vec;
+use core::cmp::{Ordering, Reverse};
+
+/// The items in ascending order; equal ones keep their order.
+pub(crate) fn sorted_by<T>(items: Vec<T>, compare: impl Fn(&T, &T) -> Ordering) -> Vec<T> {
+    let compare = &compare;
+    let items = items.into_iter().enumerate().map(|(place, item)| Item { item, place, compare });
+    let heap: BinaryHeap<_> = items.collect();
+    heap.into_sorted_vec().into_iter().map(|item| item.item).collect()
+}
+
+/// The first `count` of the items in ascending order.
+pub(crate) fn first_by<T>(items: Vec<T>, count: usize, compare: impl Fn(&T, &T) -> Ordering) -> Vec<T> {
+    let compare = &compare;
+    let items = items.into_iter().enumerate().map(|(place, item)| Reverse(Item { item, place, compare }));
+    let mut heap: BinaryHeap<_> = items.collect();
+    core::iter::from_fn(|| heap.pop()).take(count).map(|item| item.0.item).collect()
+}
+
+/// An item with its place before sorting.
+struct Item<'a, T, F> {
+    item: T,
+    place: usize,
+    compare: &'a F,
+}
+
+impl<T, F: Fn(&T, &T) -> Ordering> Ord for Item<'_, T, F> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.compare)(&self.item, &other.item).then(self.place.cmp(&other.place))
+    }
+}
+
+impl<T, F: Fn(&T, &T) -> Ordering> PartialOrd for Item<'_, T, F> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<T, F: Fn(&T, &T) -> Ordering> PartialEq for Item<'_, T, F> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl<T, F: Fn(&T, &T) -> Ordering> Eq for Item<'_, T, F> {}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn sorts_as_the_standard_library(items in proptest::collection::vec((0u8..8, any::<u16>()), 0..64)) {
+            let mut expected = items.clone();
+            expected.sort_by_key(|item| item.0);
+            prop_assert_eq!(&sorted_by(items.clone(), |a, b| a.0.cmp(&b.0)), &expected);
+            for count in [0, 1, 5, 64] {
+                let first = first_by(items.clone(), count, |a, b| a.0.cmp(&b.0));
+                prop_assert_eq!(&first, &expected[..count.min(expected.len())]);
+            }
+        }
+    }
+}
