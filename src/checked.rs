@@ -54,6 +54,16 @@ impl Size {
     }
 }
 
+/// `a / b` rounded down; 0 where `b` is 0, for sizes that were checked but that the compiler cannot see to be positive.
+pub(crate) fn quotient(a: usize, b: usize) -> usize {
+    a.checked_div(b).unwrap_or(0)
+}
+
+/// `a % b`; 0 where `b` is 0, as [`quotient`].
+pub(crate) fn remainder(a: usize, b: usize) -> usize {
+    a.checked_rem(b).unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -16,6 +16,9 @@ use crate::words::Quoted;
 /// Most lists and objects inside each other.
 pub(crate) const MAX_DEPTH: usize = 128;
 
+/// The reason where more text was expected.
+const ENDS: &str = "the text ends too soon";
+
 /// What is wrong with a text and where.
 #[derive(Debug)]
 pub(crate) struct Fault {
@@ -200,7 +203,8 @@ impl<'a> Reader<'a> {
                         self.at += 1;
                         break;
                     }
-                    _ => return Err(self.fault("expected a comma or the end of the list")),
+                    Some(_) => return Err(self.fault("expected a comma or the end of the list")),
+                    None => return Err(self.fault(ENDS)),
                 }
             }
         }
@@ -281,8 +285,10 @@ impl<'a> Reader<'a> {
 
     /// A number.
     pub(crate) fn number(&mut self) -> Result<Number> {
-        if !matches!(self.peek(), Some(b'-' | b'0'..=b'9')) {
-            return Err(self.fault("expected a value"));
+        match self.peek() {
+            Some(b'-' | b'0'..=b'9') => {}
+            Some(_) => return Err(self.fault("expected a value")),
+            None => return Err(self.fault(ENDS)),
         }
         let text = self.rest();
         let (negative, digits) = match text {
@@ -334,11 +340,14 @@ impl<'a> Reader<'a> {
 
     /// Takes `byte` after white space.
     fn expect(&mut self, byte: u8, what: &str) -> Result<()> {
-        if self.peek() != Some(byte) {
-            return Err(self.fault(what));
+        match self.peek() {
+            Some(found) if found == byte => {
+                self.at += 1;
+                Ok(())
+            }
+            Some(_) => Err(self.fault(what)),
+            None => Err(self.fault(ENDS)),
         }
-        self.at += 1;
-        Ok(())
     }
 
     /// The next byte that is no white space, which is skipped.

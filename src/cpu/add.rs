@@ -6,6 +6,7 @@ use super::finish::Sum;
 use super::isa::Op;
 use super::lanes::{Lanes, zip_in_place};
 use super::mat::Mat;
+use crate::checked::remainder;
 
 /// `out[i] = a[i] + b[i mod b.rows]`
 pub(super) fn add(cpu: &Cpu, a: Mat, b: Mat, out: &mut [f32]) {
@@ -26,7 +27,7 @@ impl Op for Run<'_> {
     fn run<L: Lanes>(self, lanes: L) {
         for (i, row) in self.out.chunks_exact_mut(self.a.cols).enumerate() {
             row.copy_from_slice(self.a.row(self.first + i));
-            zip_in_place(lanes, row, self.b.row((self.first + i) % self.b.rows), Sum);
+            zip_in_place(lanes, row, self.b.row(remainder(self.first + i, self.b.rows)), Sum);
         }
     }
 }

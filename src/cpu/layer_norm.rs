@@ -6,6 +6,7 @@ use super::finish::{Product, Sum};
 use super::isa::Op;
 use super::lanes::{Lanes, Map, map_in_place, sum_of, zip_in_place};
 use super::mat::Mat;
+use crate::checked::quotient;
 
 /// `x`
 #[derive(Clone, Copy)]
@@ -61,7 +62,7 @@ pub(super) fn layer_norm(
     eps: f32,
     out: &mut [f32],
 ) {
-    let part = x.cols / parts;
+    let part = quotient(x.cols, parts);
     cpu.threads.rows(10, out, x.cols, |first, out| {
         cpu.isa.run(Run { x, first, part, weight, bias, eps, out });
     });

@@ -11,7 +11,7 @@ use super::config::KeypointDecoderConfig;
 use super::detr::DetrDecoder;
 use super::{Named, check_finite, sine_position};
 use crate::backend::{Activation, Backend, Epilogue, Matrix, View, Weight};
-use crate::checked::Size;
+use crate::checked::{Size, quotient};
 use crate::error::{Error, Result};
 use crate::nn::{Linear, Mlp};
 use crate::vision::FeatureMap;
@@ -112,7 +112,7 @@ impl<B: Backend> KeypointDecoder<B> {
         let memory_position = sine_position(backend, grid, width)?;
 
         let projected = self.project_queries.forward(backend, objects, Epilogue::NONE)?;
-        let repeated: Vec<usize> = (0..slots * group).map(|row| row / group).collect();
+        let repeated: Vec<usize> = (0..slots * group).map(|row| quotient(row, group)).collect();
         let repeated = backend.gather(projected.view(), &repeated)?;
         let embedding = backend.read(&self.embedding, group, width)?;
         let queries = backend.add(repeated.view(), embedding.view())?;

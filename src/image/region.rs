@@ -12,6 +12,7 @@ use alloc::vec::Vec;
 use super::region_reference;
 use super::{Preprocessor, Square};
 use crate::backend::Grid;
+use crate::checked::{quotient, remainder};
 use crate::config::Fields;
 use crate::error::{Error, Result};
 use crate::words::{Decimals, Quoted};
@@ -184,7 +185,7 @@ fn touched(prompt: &VisualPrompt<'_>, square: &Square, grid: Grid) -> Vec<bool> 
     let down = side / grid.height as f64;
     let cells = |touches: &dyn Fn(&Rectangle) -> bool| {
         let cell = |index: usize| {
-            let (row, col) = (index / grid.width, index % grid.width);
+            let (row, col) = (quotient(index, grid.width), remainder(index, grid.width));
             let x = col as f64 * across - square.left() as f64;
             let y = row as f64 * down - square.top() as f64;
             touches(&Rectangle { x0: x, y0: y, x1: x + across, y1: y + down })

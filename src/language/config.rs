@@ -4,6 +4,7 @@
 use alloc::format;
 
 use crate::backend::Activation;
+use crate::checked::quotient;
 use crate::config::Fields;
 use crate::error::Result;
 use crate::nn::activation;
@@ -96,7 +97,9 @@ impl LlamaConfig {
         }
         let head_dim = match fields.optional_usize("head_dim")? {
             Some(width) => width,
-            None if hidden_size.is_multiple_of(num_attention_heads) => hidden_size / num_attention_heads,
+            None if hidden_size.is_multiple_of(num_attention_heads) => {
+                quotient(hidden_size, num_attention_heads)
+            }
             None => return Err(fields.error("num_attention_heads", "must divide hidden_size")),
         };
         if head_dim == 0 || !head_dim.is_multiple_of(2) {

@@ -3,58 +3,10 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt::{Display, Write};
 
-use serde::Serialize;
-
-use super::{Depth, DepthUnit, Finish, Keypoints, Mask, Reply, Target, Triplet};
-use crate::trp::{Flags, PlanItem, Unit};
-
-#[derive(Serialize)]
-struct ReplyJson<'a> {
-    text: &'a str,
-    sentence: &'a str,
-    finish: &'static str,
-    flags: Vec<&'static str>,
-    plan: Option<Vec<PlanItemJson<'a>>>,
-    triplets: Vec<TripletJson<'a>>,
-    ids: &'a [u32],
-}
-
-#[derive(Serialize)]
-struct PlanItemJson<'a> {
-    name: &'a str,
-    unit: &'a str,
-    count: usize,
-}
-
-#[derive(Serialize)]
-struct TripletJson<'a> {
-    phrase: &'a str,
-    unit: Option<&'static str>,
-    group: usize,
-    index: usize,
-    score: f32,
-    flags: Vec<&'static str>,
-    #[serde(flatten)]
-    target: Option<TargetJson<'a>>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "snake_case")]
-enum TargetJson<'a> {
-    Box([f32; 4]),
-    Mask { size: [usize; 2], counts: String, threshold: f32 },
-    Keypoints { area: [f32; 4], points: Vec<PointJson> },
-    Depth { size: [usize; 2], unit: &'static str, values: &'a [f32] },
-}
-
-#[derive(Serialize)]
-struct PointJson {
-    x: f32,
-    y: f32,
-    visible: bool,
-    score: f32,
-}
+use super::{Depth, DepthUnit, Finish, Mask, Reply, Target, Triplet};
+use crate::trp::{Flags, Unit};
 
 impl Reply {
     /// The reply as JSON: `text`, `sentence` (the answer in plain words), `finish`, `flags` (names), `plan` (null or a list
@@ -67,57 +19,152 @@ impl Reply {
     ///
     /// What is not finite is null.
     pub fn to_json(&self) -> String {
-        let plan = self.answer.plan.as_ref().map(|plan| plan.items.iter().map(plan_item).collect());
-        let json = ReplyJson {
-            text: &self.text,
-            sentence: &self.answer.text,
-            finish: self.finish.name(),
-            flags: names(self.flags),
-            plan,
-            triplets: self.triplets.iter().map(triplet).collect(),
-            ids: &self.ids,
-        };
-        // Strings, numbers and lists can always be written.
-        serde_json::to_string(&json).unwrap_or_default()
+        let mut json = Writer::default();
+        json.object(|json| {
+            json.name("text").string(&self.text);
+            json.name("sentence").string(&self.answer.text);
+            json.name("finish").string(self.finish.name());
+            json.name("flags").names(self.flags);
+            match &self.answer.plan {
+                None => json.name("plan").push("null"),
+                Some(plan) => json.name("plan").list(&plan.items, |json, item| {
+                    json.object(|json| {
+                        json.name("name").string(&item.name);
+                        json.name("unit").string(&item.unit);
+                        json.name("count").display(item.count);
+                    });
+                }),
+            }
+            json.name("triplets").list(&self.triplets, triplet);
+            json.name("ids").list(&self.ids, |json, id| json.display(id));
+        });
+        json.text
     }
 }
 
-fn plan_item(item: &PlanItem) -> PlanItemJson<'_> {
-    PlanItemJson { name: &item.name, unit: &item.unit, count: item.count }
+fn triplet(json: &mut Writer, triplet: &Triplet) {
+    json.object(|json| {
+        json.name("phrase").string(&triplet.phrase);
+        match triplet.unit.map(Unit::name) {
+            None => json.name("unit").push("null"),
+            Some(unit) => json.name("unit").string(unit),
+        }
+        json.name("group").display(triplet.group);
+        json.name("index").display(triplet.index);
+        json.name("score").number(triplet.score);
+        json.name("flags").names(triplet.flags);
+        if let Some(found) = &triplet.target {
+            target(json, found);
+        }
+    });
 }
 
-fn names(flags: Flags) -> Vec<&'static str> {
-    flags.names().collect()
-}
-
-fn triplet(triplet: &Triplet) -> TripletJson<'_> {
-    TripletJson {
-        phrase: &triplet.phrase,
-        unit: triplet.unit.map(Unit::name),
-        group: triplet.group,
-        index: triplet.index,
-        score: triplet.score,
-        flags: names(triplet.flags),
-        target: triplet.target.as_ref().map(target),
-    }
-}
-
-fn target(target: &Target) -> TargetJson<'_> {
+fn target(json: &mut Writer, target: &Target) {
     match target {
-        Target::Box(area) => TargetJson::Box(*area),
+        Target::Box(area) => json.name("box").numbers(area),
         Target::Mask(mask) => {
             let Mask { width, height, threshold, .. } = *mask;
-            TargetJson::Mask { size: [height, width], counts: mask.coco_rle(), threshold }
+            json.name("mask").object(|json| {
+                json.name("size").list(&[height, width], |json, side| json.display(side));
+                json.name("counts").string(&mask.coco_rle());
+                json.name("threshold").number(threshold);
+            });
         }
-        Target::Keypoints(keypoints) => {
-            let Keypoints { area, points } = &**keypoints;
-            let points = points.iter();
-            let points = points.map(|p| PointJson { x: p.x, y: p.y, visible: p.visible, score: p.score });
-            TargetJson::Keypoints { area: *area, points: points.collect() }
+        Target::Keypoints(keypoints) => json.name("keypoints").object(|json| {
+            json.name("area").numbers(&keypoints.area);
+            json.name("points").list(&keypoints.points, |json, point| {
+                json.object(|json| {
+                    json.name("x").number(point.x);
+                    json.name("y").number(point.y);
+                    json.name("visible").display(point.visible);
+                    json.name("score").number(point.score);
+                });
+            });
+        }),
+        Target::Depth(Depth { width, height, values, unit }) => json.name("depth").object(|json| {
+            json.name("size").list(&[height, width], |json, side| json.display(side));
+            json.name("unit").string(unit.name());
+            json.name("values").numbers(values);
+        }),
+    }
+}
+
+/// JSON text that grows at its end.
+#[derive(Default)]
+struct Writer {
+    text: String,
+}
+
+impl Writer {
+    fn push(&mut self, text: &str) {
+        self.text.push_str(text);
+    }
+
+    /// What is the same in JSON and for readers: whole numbers and truth values.
+    fn display(&mut self, value: impl Display) {
+        // A string takes everything.
+        let _ = write!(self.text, "{value}");
+    }
+
+    /// A number, null where it is not finite.
+    fn number(&mut self, value: f32) {
+        // The shortest digits that read as the same number; an exponent where there would be many zeros.
+        let _ = if value.is_finite() { write!(self.text, "{value:?}") } else { self.text.write_str("null") };
+    }
+
+    fn numbers(&mut self, values: &[f32]) {
+        self.list(values, |json, &value| json.number(value));
+    }
+
+    fn names(&mut self, flags: Flags) {
+        let names: Vec<&str> = flags.names().collect();
+        self.list(&names, |json, name| json.string(name));
+    }
+
+    fn string(&mut self, text: &str) {
+        self.push("\"");
+        for letter in text.chars() {
+            match letter {
+                '"' => self.push("\\\""),
+                '\\' => self.push("\\\\"),
+                '\n' => self.push("\\n"),
+                '\r' => self.push("\\r"),
+                '\t' => self.push("\\t"),
+                letter if letter < ' ' => self.display(format_args!("\\u{:04x}", u32::from(letter))),
+                letter => self.text.push(letter),
+            }
         }
-        Target::Depth(Depth { width, height, values, unit }) => {
-            TargetJson::Depth { size: [*height, *width], unit: unit.name(), values }
+        self.push("\"");
+    }
+
+    /// A comma, unless this is the first of its list or object.
+    fn comma(&mut self) {
+        if !self.text.ends_with(['[', '{']) {
+            self.push(",");
         }
+    }
+
+    /// The name of the value that is written next.
+    fn name(&mut self, name: &str) -> &mut Writer {
+        self.comma();
+        self.string(name);
+        self.push(":");
+        self
+    }
+
+    fn object(&mut self, fields: impl FnOnce(&mut Writer)) {
+        self.push("{");
+        fields(self);
+        self.push("}");
+    }
+
+    fn list<T>(&mut self, items: &[T], item: impl Fn(&mut Writer, &T)) {
+        self.push("[");
+        for value in items {
+            self.comma();
+            item(self, value);
+        }
+        self.push("]");
     }
 }
 
@@ -150,7 +197,7 @@ mod tests {
     use alloc::vec;
 
     use super::*;
-    use crate::trp::{Answer, Plan};
+    use crate::trp::{Answer, Plan, PlanItem};
 
     #[test]
     fn everything_of_a_reply_is_written() {
@@ -172,7 +219,7 @@ mod tests {
             None,
         ];
         let reply = Reply {
-            text: "a\nb".to_string(),
+            text: "a\nb\u{1}\\\t[".to_string(),
             ids: vec![1, 2],
             answer: Answer {
                 plan: Some(Plan { items: vec![PlanItem::new("mug", "box", 2)] }),
@@ -183,7 +230,7 @@ mod tests {
             flags: Flags::INDEX,
         };
         let json: serde_json::Value = serde_json::from_str(&reply.to_json()).unwrap();
-        assert_eq!(json["text"], "a\nb");
+        assert_eq!(json["text"], "a\nb\u{1}\\\t[");
         assert_eq!(json["finish"], "end_of_text");
         assert_eq!(json["flags"], serde_json::json!(["index"]));
         assert_eq!(json["plan"], serde_json::json!([{"name": "mug", "unit": "box", "count": 2}]));

@@ -376,7 +376,7 @@ fn trimmed(text: &str, from: usize) -> Range<usize> {
 fn split_index(text: &str) -> Option<(&str, Option<usize>)> {
     let inner = text.trim_ascii_end().strip_suffix(']')?;
     let before = inner.trim_end_matches(|digit: char| digit.is_ascii_digit());
-    let digits = &inner[before.len()..];
+    let digits = inner.get(before.len()..)?;
     Some((before.strip_suffix('[')?, digits.parse().ok()))
 }
 

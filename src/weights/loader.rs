@@ -110,8 +110,8 @@ impl<'a, B: Backend> Loader<'a, B> {
 
     /// Bytes of all tensors that were taken so far, under any prefix.
     pub fn taken_bytes(&self) -> usize {
-        let taken = self.taken.borrow();
-        taken.iter().filter_map(|name| self.weights.get(name)).map(|tensor| tensor.bytes().len()).sum()
+        let names = self.weights.names().zip(&*self.taken).filter(|(_, taken)| taken.get());
+        names.filter_map(|(name, _)| self.weights.get(name)).map(|tensor| tensor.bytes().len()).sum()
     }
 
     fn full(&self, name: &str) -> String {
