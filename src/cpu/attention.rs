@@ -16,6 +16,7 @@ use super::mat::Mat;
 use super::softmax::{Logits, softmax_row};
 use crate::arena::Room;
 use crate::backend::{Attention, AttentionMask};
+use crate::checked::{quotient, remainder};
 
 /// Most queries of one piece where the heads alone give enough pieces.
 const QUERIES: usize = 256;
@@ -102,15 +103,15 @@ pub(super) fn attention(
     out: &mut [f32],
 ) {
     let Attention { heads, kv_heads, .. } = *attention;
-    let (d, e, group) = (q.cols / heads, v.cols / kv_heads, heads / kv_heads);
+    let (d, e, group) = (quotient(q.cols, heads), quotient(v.cols, kv_heads), quotient(heads, kv_heads));
     if q.rows == 0 || e == 0 {
         return;
     }
-    let queries = q.rows.div_ceil(q.rows.div_ceil(most_queries(kv_heads)));
+    let queries = q.rows.div_ceil(q.rows.div_ceil(most_queries(kv_heads).max(1)).max(1));
     let cost = q.rows.saturating_mul(k.rows).saturating_mul(heads).saturating_mul(d + e);
     let shape = Shape { q, k, v, d, e, group, attention };
     cpu.threads.blocks(cost, out, heads * e, [queries, group * e], scratch, |scratch, [first, col], out| {
-        cpu.isa.run(Run { shape: &shape, head: col / (group * e), first, out, scratch });
+        cpu.isa.run(Run { shape: &shape, head: quotient(col, group * e), first, out, scratch });
     });
 }
 
@@ -177,12 +178,12 @@ impl Op for Run<'_, '_> {
         }
 
         let rows = count * group;
-        let per_tile = rows.div_ceil(rows.div_ceil(L::TILE_ROWS));
+        let per_tile = rows.div_ceil(rows.div_ceil(L::TILE_ROWS).max(1)).max(1);
         for start in (0..rows).step_by(per_tile) {
             let tile_rows = per_tile.min(rows - start);
             // Keys of the tile's rows, counted from `first_key`.
             let of_row = |i: usize| {
-                let keys = seen(first + (start + i) / group);
+                let keys = seen(first + quotient(start + i, group));
                 keys.start.max(first_key) - first_key..keys.end.max(first_key) - first_key
             };
             let widest = of_row(0).start..of_row(tile_rows - 1).end;
@@ -190,7 +191,7 @@ impl Op for Run<'_, '_> {
             let shared = shared.start..shared.end.max(shared.start);
 
             for i in 0..tile_rows {
-                let (query, head) = ((start + i) / group, head * group + (start + i) % group);
+                let (query, head) = (quotient(start + i, group), head * group + remainder(start + i, group));
                 let row = &q.row(first + query)[head * d..(head + 1) * d];
                 for (block, cells) in row.chunks(K_BLOCK).enumerate() {
                     queries[block * block_stride + i * K_BLOCK..][..cells.len()].copy_from_slice(cells);
@@ -228,7 +229,7 @@ impl Op for Run<'_, '_> {
                     weighted.add(lanes, i, 1, shared.end.max(keys.start)..keys.end, sums);
                 }
                 for i in 0..tile_rows {
-                    let (query, inner) = ((start + i) / group, (start + i) % group);
+                    let (query, inner) = (quotient(start + i, group), remainder(start + i, group));
                     let cells = &mut out.row(query)[inner * e..(inner + 1) * e][panel * L::PANEL..];
                     let inverse = if of_row(i).is_empty() { 0.0 } else { 1.0 / totals[i] };
                     for (out, sum) in cells.iter_mut().zip(&sums[i * L::PANEL..(i + 1) * L::PANEL]) {

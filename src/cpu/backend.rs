@@ -14,7 +14,7 @@ use crate::arena::{Arena, Buffer, Room};
 use crate::backend::{
     Activation, Attention, Backend, Conv, Epilogue, Grid, Matrix, Resize, View, Weight, check,
 };
-use crate::checked::Size;
+use crate::checked::{Size, quotient};
 use crate::error::Result;
 use crate::weights::Tensor;
 
@@ -291,7 +291,7 @@ impl Backend for Cpu {
         attention: &Attention,
     ) -> Result<Matrix<Cpu>> {
         let cols = check::attention(q, k, v, attention)?;
-        let widths = [q.cols() / attention.heads, v.cols() / attention.kv_heads];
+        let widths = [quotient(q.cols(), attention.heads), quotient(v.cols(), attention.kv_heads)];
         let scratch = attention::scratch(self, q.rows(), k.rows(), widths, attention);
         self.matrix("attention", [q.rows(), cols], scratch, |out, scratch| {
             let (q, k, v) = (Mat::new(q)?, Mat::new(k)?, Mat::new(v)?);

@@ -4,6 +4,7 @@ use core::marker::PhantomData;
 use core::slice;
 
 use super::threads::Threads;
+use crate::checked::{quotient, remainder};
 
 /// A rectangle of an output matrix, for one piece of work alone.
 pub(super) struct Block<'a> {
@@ -71,12 +72,12 @@ impl Threads {
             return;
         }
         debug_assert!(out.len().is_multiple_of(cols));
-        let rows = out.len() / cols;
+        let rows = quotient(out.len(), cols);
         let across = cols.div_ceil(width);
-        let share = scratch.len() / self.workers();
+        let share = quotient(scratch.len(), self.workers());
         let (out, scratch) = (Shared(out.as_mut_ptr()), Shared(scratch.as_mut_ptr()));
         self.run(cost, rows.div_ceil(height) * across, &|worker, piece| {
-            let (row, col) = (piece / across * height, piece % across * width);
+            let (row, col) = (quotient(piece, across) * height, remainder(piece, across) * width);
             // SAFETY: `worker` is below `workers`, so that its share lies in `scratch`, and no other call has the same
             // worker at the same time.
             let scratch = unsafe { slice::from_raw_parts_mut(scratch.get().add(worker * share), share) };

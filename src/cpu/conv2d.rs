@@ -7,6 +7,7 @@ use super::finish::Finish;
 use super::mat::{Elements, Mat};
 use super::product::{Left, Right, product};
 use crate::backend::{Conv, Grid};
+use crate::checked::{quotient, remainder};
 
 /// The windows of a map: one row per output cell, elements in the order of the weight (channel, kernel row, kernel column).
 pub(super) struct Windows<'a> {
@@ -21,8 +22,8 @@ impl Windows<'_> {
     /// Index of the map's cell under tap (`y`, `x`) of output cell `cell`; `None` in the padding.
     pub(super) fn cell(&self, cell: usize, y: usize, x: usize) -> Option<usize> {
         let Conv { stride, padding, .. } = self.conv;
-        let row = (cell / self.output.width * stride + y).checked_sub(padding)?;
-        let col = (cell % self.output.width * stride + x).checked_sub(padding)?;
+        let row = (quotient(cell, self.output.width) * stride + y).checked_sub(padding)?;
+        let col = (remainder(cell, self.output.width) * stride + x).checked_sub(padding)?;
         (row < self.grid.height && col < self.grid.width).then(|| row * self.grid.width + col)
     }
 }
@@ -37,7 +38,7 @@ impl Left for Windows<'_> {
     }
 
     fn copy(&self, row: usize, first: usize, out: &mut [f32]) {
-        let taps = self.kernel.cells();
+        let taps = self.kernel.cells().max(1);
         for y in 0..self.kernel.height {
             for x in 0..self.kernel.width {
                 let tap = y * self.kernel.width + x;

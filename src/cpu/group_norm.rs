@@ -9,6 +9,7 @@ use super::layer_norm::{Itself, Minus, Square, Times};
 use super::mat::Mat;
 use super::maths::activate_in_place;
 use crate::backend::Activation;
+use crate::checked::quotient;
 
 /// Elements of scratch that [`group_norm`] takes: mean and deviation of every group, and for every worker a row of one.
 pub(super) fn scratch(cpu: &Cpu, cols: usize, groups: usize) -> usize {
@@ -31,7 +32,7 @@ pub(super) fn group_norm(
     if x.rows == 0 || x.cols == 0 {
         return;
     }
-    let width = x.cols / groups;
+    let width = quotient(x.cols, groups);
     let (statistics, scratch) = scratch.split_at_mut(2 * groups);
     let cost = x.rows.saturating_mul(x.cols).saturating_mul(6);
     cpu.threads.blocks(cost, statistics, 2, [1, 2], scratch, |scratch, [group, _], mut out| {

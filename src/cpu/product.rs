@@ -12,6 +12,7 @@ use super::finish::{Finish, Sum};
 use super::isa::Op;
 use super::lanes::{Accumulate, K_BLOCK, Lanes, MAX_PANEL, zip_in_place};
 use super::mat::{Elements, Mat};
+use crate::checked::{quotient, remainder};
 
 /// Output columns of one piece of work; a multiple of every `PANEL`.
 const STRIP: usize = 64;
@@ -146,7 +147,7 @@ pub(super) fn product(
     let (copied, scratch) = scratch.split_at_mut(slab * k.next_multiple_of(K_BLOCK));
     for (index, out) in out.chunks_mut(slab * n).enumerate() {
         let first = index * slab;
-        let rows = out.len() / n;
+        let rows = quotient(out.len(), n);
         let copied = &mut copied[..rows * k.next_multiple_of(K_BLOCK)];
         copy_left(cpu, left, first, rows, copied);
         strips(cpu, right, [rows, n, k], copied, first, finish, scratch, out);
@@ -159,7 +160,7 @@ fn copy_left(cpu: &Cpu, left: &impl Left, first: usize, rows: usize, copied: &mu
     // A tenth of a multiply-add's work per element, as it only moves.
     cpu.threads.rows(1, copied, K_BLOCK, |start, piece| {
         for (i, out) in piece.chunks_exact_mut(K_BLOCK).enumerate() {
-            let (block, row) = ((start + i) / rows, (start + i) % rows);
+            let (block, row) = (quotient(start + i, rows), remainder(start + i, rows));
             let from = block * K_BLOCK;
             left.copy(first + row, from, &mut out[..K_BLOCK.min(k - from)]);
         }
@@ -177,7 +178,7 @@ fn strips(
     scratch: &mut [f32],
     out: &mut [f32],
 ) {
-    let per_piece = rows.div_ceil(rows.div_ceil(most_rows(n)));
+    let per_piece = rows.div_ceil(rows.div_ceil(most_rows(n).max(1)).max(1));
     let cost = rows.saturating_mul(n).saturating_mul(k.max(1));
     cpu.threads.blocks(cost, out, n, [per_piece, STRIP], scratch, |scratch, [first, col], out| {
         cpu.isa.run(Run { first, col, out, right, rows, k, copied, slab_first, finish, scratch });

@@ -7,6 +7,7 @@ use super::lanes::Lanes;
 use super::mat::Mat;
 use crate::arena::Room;
 use crate::backend::{Grid, Resize};
+use crate::checked::{quotient, remainder};
 
 /// Elements of scratch that one output cell of an axis takes: four cells that it reads, and their weights.
 const TAPS: usize = 8;
@@ -36,7 +37,7 @@ fn axis<'a>(from: usize, to: usize, resize: Resize, room: &mut Room<'a>) -> Axis
     for (i, (cells, weights)) in cells.iter_mut().zip(weights.iter_mut()).enumerate() {
         let (at, weighing) = match resize {
             Resize::Nearest => {
-                let cell = ((i as u128 * from as u128) / to as u128) as usize;
+                let cell = ((i as u128 * from as u128) / (to as u128).max(1)) as usize;
                 ([cell.min(last); 4], [1.0, 0.0, 0.0, 0.0])
             }
             Resize::Bilinear => {
@@ -118,7 +119,7 @@ impl Op for Run<'_> {
         let Run { x, from, down, across, first, out } = self;
         for (i, out) in out.chunks_exact_mut(x.cols).enumerate() {
             let cell = first + i;
-            let (line, column) = (cell / across.cells.len(), cell % across.cells.len());
+            let (line, column) = (quotient(cell, across.cells.len()), remainder(cell, across.cells.len()));
             let mut channel = 0;
             for out in out.chunks_mut(L::N) {
                 let mut sum = lanes.splat(0.0);

@@ -12,7 +12,7 @@ use core::f64::consts::TAU;
 use super::check_finite;
 use super::two_way::{DOWNSAMPLE, TwoWay, TwoWaySize};
 use crate::backend::{Activation, Backend, Epilogue, Grid, Matrix, View, Weight};
-use crate::checked::Size;
+use crate::checked::{Size, quotient, remainder};
 use crate::config::Fields;
 use crate::error::{Error, Result};
 use crate::nn::Mlp;
@@ -234,7 +234,10 @@ impl<B: Backend> VdAdapter<B> {
         let out = backend.written(grid.cells(), width, &mut |out| {
             let (across, down) = frequencies.split_at(width / 2);
             for (cell, row) in out.chunks_exact_mut(width.max(1)).enumerate() {
-                let (x, y) = (centre(cell % grid.width, grid.width), centre(cell / grid.width, grid.height));
+                let (x, y) = (
+                    centre(remainder(cell, grid.width), grid.width),
+                    centre(quotient(cell, grid.width), grid.height),
+                );
                 let (sines, cosines) = row.split_at_mut(width / 2);
                 let places = sines.iter_mut().zip(cosines);
                 for ((sine, cosine), (&a, &d)) in places.zip(across.iter().zip(down)) {
