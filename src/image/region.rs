@@ -134,7 +134,8 @@ fn checked<'a>(
     let (width, height) = (square.width(), square.height());
     let inside = |[x, y]: [f32; 2]| {
         let inside = (0.0..=width as f32).contains(&x) && (0.0..=height as f32).contains(&y);
-        let reason = || format!("has a point at ({x}, {y}), outside the picture of {width}x{height}");
+        let reason =
+            || format!("has a point at {}, outside the picture of {width}x{height}", Decimals(&[x, y]));
         if inside { Ok(()) } else { Err(error(reason())) }
     };
     match *prompt {

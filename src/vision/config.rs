@@ -8,7 +8,7 @@ use crate::backend::Activation;
 use crate::config::Fields;
 use crate::error::Result;
 use crate::nn;
-use crate::words::Quoted;
+use crate::words::{Decimal, Quoted};
 
 /// Which tensor names a vision transformer uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -337,5 +337,5 @@ fn scaled(fields: &Fields, name: &str, size: usize, ratio: f64) -> Result<usize>
     if (1.0..4e9).contains(&width) {
         return Ok(width as usize);
     }
-    Err(fields.error(name, format!("gives a feed-forward width of {width}")))
+    Err(fields.error(name, format!("gives a feed-forward width of {}", Decimal(width))))
 }
