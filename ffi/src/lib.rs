@@ -22,6 +22,8 @@ pub mod mask;
 mod memory;
 pub mod model;
 mod panics;
+#[cfg(triplet_planted)]
+pub mod planted;
 pub mod prompt;
 mod registry;
 pub mod reply;
