@@ -9,12 +9,13 @@ use triplet_c::session::*;
 use triplet_c::status::*;
 
 use crate::padded::Padded;
+use crate::random::Random;
 use crate::world::{HEIGHT, WIDTH, World};
 
 /// Enough for a session of the tiny model with one thread.
 const SIZE: usize = 1 << 20;
 
-/// What the host lends, to one session at a time.
+/// Memory that a host lends, to one object at a time.
 #[repr(align(64))]
 struct Lent(UnsafeCell<[u8; SIZE]>);
 
@@ -22,6 +23,14 @@ struct Lent(UnsafeCell<[u8; SIZE]>);
 unsafe impl Sync for Lent {}
 
 static LENT: Lent = Lent(UnsafeCell::new([0; SIZE]));
+static LENT_TO_IMAGES: Lent = Lent(UnsafeCell::new([0; SIZE]));
+
+/// Memory for an image, most often enough of it, and at a right address.
+pub fn lent_to_images(random: &mut Random) -> (*mut c_void, usize) {
+    let lent = LENT_TO_IMAGES.0.get().cast::<c_void>();
+    let memory = random.pick(&[ptr::null_mut(), lent, lent, lent, lent.wrapping_byte_add(1)]);
+    (memory, random.pick(&[0, 500, SIZE, SIZE, SIZE]))
+}
 
 impl World {
     fn bounds(&mut self) -> Padded<triplet_memory_bounds> {

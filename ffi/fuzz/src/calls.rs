@@ -17,6 +17,7 @@ use triplet_c::status::*;
 use triplet_c::target::triplet_box;
 use triplet_c::version::{TRIPLET_ABI, triplet_abi, triplet_version};
 
+use crate::arenas::lent_to_images;
 use crate::host::{REFUSE, careless, go_on, stop};
 use crate::models::{Bytes, NO_PATHS, RELEASED};
 use crate::padded::Padded;
@@ -333,6 +334,7 @@ impl World {
             4 => view.pixels = ptr::null(),
             5 => view.size = random.pick(&[0, 10, usize::MAX]),
             6 => (view.width, view.height, view.stride) = (1 + random.below(WIDTH), 1, 0),
+            7..10 => (view.memory, view.memory_size) = lent_to_images(random),
             _ => {}
         }
         view.struct_size = Padded::<triplet_image_view>::size(random);

@@ -7,5 +7,4 @@ mod header;
 mod layout;
 mod programs;
 mod scenes;
-mod sequences;
 mod sharing;
