@@ -111,7 +111,7 @@ pub struct VitConfig {
 impl VitConfig {
     /// Reads the fields; `model_type` says which ones: `clip_vision_model`, `siglip_vision_model`, `dinov2`,
     /// `dinov2_with_registers` (transformers' names) or `timm_vit` (timm's constructor arguments, and `norm_eps`,
-    /// default 1e-6, and `max_attn_val`, the soft cap, default none).
+    /// default 1e-6). All of them take `max_attn_val`, the soft cap of locality alignment, default none.
     ///
     /// `interpolate_pos_encoding` (timm: `dynamic_img_size`) lets the learned positions be resampled to the grid of
     /// the picture; transformers always does so for DINOv2.
@@ -170,6 +170,14 @@ fn only_rgb(fields: &Fields, name: &str) -> Result<()> {
     }
 }
 
+/// The soft cap of the attention logits.
+fn soft_cap(fields: &Fields) -> Result<Option<f32>> {
+    match fields.optional_f32("max_attn_val")? {
+        Some(cap) if cap.is_nan() || cap <= 0.0 => Err(fields.error("max_attn_val", "must be above 0")),
+        cap => Ok(cap),
+    }
+}
+
 fn interpolates(fields: &Fields, default: bool) -> Result<Resampling> {
     let on = fields.bool_or("interpolate_pos_encoding", default)?;
     Ok(if on { Resampling::Bicubic } else { Resampling::None })
@@ -196,7 +204,7 @@ fn clip(fields: &Fields) -> Result<VitConfig> {
         qkv_bias: true,
         qk_norm: false,
         layer_scale: false,
-        soft_cap: None,
+        soft_cap: soft_cap(fields)?,
         final_norm: true,
         pool: PoolKind::Class,
         pool_norm: false,
@@ -249,7 +257,7 @@ fn dinov2(fields: &Fields) -> Result<VitConfig> {
         qkv_bias: fields.bool_or("qkv_bias", true)?,
         qk_norm: false,
         layer_scale: true,
-        soft_cap: None,
+        soft_cap: soft_cap(fields)?,
         final_norm: true,
         pool: PoolKind::Class,
         pool_norm: false,
@@ -291,10 +299,6 @@ fn timm(fields: &Fields) -> Result<VitConfig> {
     let pre_norm = fields.bool_or("pre_norm", false)?;
     let dynamic = fields.bool_or("dynamic_img_size", false)?;
     let no_embed_class = fields.bool_or("no_embed_class", false)?;
-    let soft_cap = fields.optional_f32("max_attn_val")?;
-    if soft_cap.is_some_and(|cap| cap <= 0.0) {
-        return Err(fields.error("max_attn_val", "must be above 0"));
-    }
     Ok(VitConfig {
         names: NameTable::Timm,
         image_size: square(fields, "img_size", 224)?,
@@ -314,7 +318,7 @@ fn timm(fields: &Fields) -> Result<VitConfig> {
         qkv_bias: fields.bool_or("qkv_bias", true)?,
         qk_norm: fields.bool_or("qk_norm", false)?,
         layer_scale: fields.optional_f32("init_values")?.is_some_and(|value| value != 0.0),
-        soft_cap,
+        soft_cap: soft_cap(fields)?,
         final_norm: fields.bool_or("final_norm", true)? && !pool_norm,
         pool,
         pool_norm,
