@@ -40,6 +40,8 @@ mod decoder;
 mod ema;
 mod encoder;
 mod export;
+#[cfg(feature = "finetune-files")]
+pub mod files;
 mod images;
 mod layers;
 mod loss;

@@ -14,7 +14,7 @@ use super::{Access, Storage};
 use crate::error::{Error, Result};
 
 /// The bytes of a weights file.
-pub(super) fn storage(path: &Path, access: Access) -> Result<Storage> {
+pub(crate) fn storage(path: &Path, access: Access) -> Result<Storage> {
     match access {
         Access::Map => map(path),
         Access::Read => Ok(Arc::new(read_file(path, u64::MAX)?)),

@@ -22,6 +22,8 @@ use std::path::Path;
 pub use loader::Loader;
 #[cfg(feature = "std")]
 pub(crate) use mmap::read_file;
+#[cfg(feature = "finetune-files")]
+pub(crate) use mmap::storage;
 pub use safetensors::MAX_HEADER;
 pub use tensor::{Dtype, Storage, Tensor};
 pub use verify::{Progress, Verified};
