@@ -28,14 +28,32 @@ pub(super) fn numbers<B: Train>(backend: &B, weight: &Weight<B>) -> Result<Vec<f
 
 /// The bytes of a safetensors file.
 pub(super) fn file(tensors: &[Named]) -> Result<Vec<u8>> {
-    let error = |reason: String| Error::Format { file: "safetensors".to_string(), reason };
+    let views = views(tensors)?;
+    safetensors::serialize(views, None).map_err(|reason| error(format!("{reason}")))
+}
+
+/// As [`file`], with metadata.
+#[cfg(feature = "finetune-files")]
+pub(super) fn file_with(
+    tensors: &[Named],
+    metadata: std::collections::HashMap<String, String>,
+) -> Result<Vec<u8>> {
+    let views = views(tensors)?;
+    safetensors::serialize(views, Some(metadata)).map_err(|reason| error(format!("{reason}")))
+}
+
+fn error(reason: String) -> Error {
+    Error::Format { file: "safetensors".to_string(), reason }
+}
+
+fn views(tensors: &[Named]) -> Result<Vec<(&str, TensorView<'_>)>> {
     let mut views = Vec::with_capacity(tensors.len());
     for tensor in tensors {
         let bytes = bytemuck::cast_slice(&tensor.data);
         let view = TensorView::new(Dtype::F32, tensor.shape.clone(), bytes);
         views.push((tensor.name.as_str(), view.map_err(|reason| error(format!("{reason}")))?));
     }
-    safetensors::serialize(views, None).map_err(|reason| error(format!("{reason}")))
+    Ok(views)
 }
 
 impl<B: Train> Trainer<B> {

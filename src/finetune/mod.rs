@@ -49,6 +49,8 @@ mod masks;
 mod optimiser;
 mod parameters;
 mod rng;
+#[cfg(feature = "finetune-files")]
+pub mod run;
 mod schedule;
 mod state;
 mod student;

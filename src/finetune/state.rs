@@ -24,6 +24,14 @@ impl<B: Train> Trainer<B> {
     /// # Errors
     /// [`Error::Input`] between the parts of an update.
     pub fn state(&self, backend: &B) -> Result<Vec<u8>> {
+        file(&self.state_tensors(backend)?)
+    }
+
+    /// The tensors of [`Trainer::state`].
+    ///
+    /// # Errors
+    /// As [`Trainer::state`].
+    pub(super) fn state_tensors(&self, backend: &B) -> Result<Vec<Named>> {
         if self.gradients().is_some() {
             let reason = "can only be taken after an update, not between its parts".to_string();
             return Err(Error::Input { field: "state", reason });
@@ -46,7 +54,7 @@ impl<B: Train> Trainer<B> {
         small("teacher.factor", vec![self.teacher.factor()]);
         small("run.updates", split(self.optimiser.updates).to_vec());
         small("run.random", split(self.rng.state()).to_vec());
-        file(&tensors)
+        Ok(tensors)
     }
 
     /// The run that [`Trainer::state`] saved, under the same configuration; teacher and a frozen encoder come from their

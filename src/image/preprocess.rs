@@ -146,13 +146,19 @@ impl Preprocessor {
         let (width, height) = self.resized(self.padded(image.width(), image.height()))?;
         let crop = self.crop.unwrap_or((width, height));
         let (left, top) = ((width - crop.0) / 2, (height - crop.1) / 2);
-        let [red, green, blue] = &self.table;
         let rows = bytes.chunks_exact(width * 3).skip(top).take(crop.1);
-        let pixels = rows.flat_map(|row| row.as_chunks::<3>().0.iter().skip(left).take(crop.0));
-        for (&[r, g, b], out) in pixels.zip(out.as_chunks_mut().0) {
-            *out = [red[usize::from(r)], green[usize::from(g)], blue[usize::from(b)]];
+        for (row, out) in rows.zip(out.chunks_exact_mut(crop.0.max(1) * 3)) {
+            self.normalise(row.get(left * 3..).unwrap_or_default(), out);
         }
         Ok(())
+    }
+
+    /// The rescaled and normalised values of red, green and blue bytes; of the longer slice the rest is left out.
+    pub fn normalise(&self, pixels: &[u8], values: &mut [f32]) {
+        let [red, green, blue] = &self.table;
+        for (&[r, g, b], out) in pixels.as_chunks::<3>().0.iter().zip(values.as_chunks_mut().0) {
+            *out = [red[usize::from(r)], green[usize::from(g)], blue[usize::from(b)]];
+        }
     }
 
     /// The padded and resized picture as RGB bytes, before it is cut and normalised.
