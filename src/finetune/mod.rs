@@ -48,6 +48,7 @@ mod loss;
 mod masks;
 mod optimiser;
 mod parameters;
+pub mod probe;
 mod rng;
 #[cfg(feature = "finetune-files")]
 pub mod run;

@@ -7,3 +7,4 @@ mod augment;
 mod behaviour;
 mod case;
 mod parity;
+mod probe;
