@@ -32,10 +32,11 @@ class Packed:
 
 
 class Packer:
-    """Encodes turns with a cache; content words and digits weigh more in the loss. `units` keeps the turns with targets of
+    """Encodes turns with a cache; content words and digits weigh more in the loss. `share` of the batches are of long
+    turns, most of them lists of three things and more, which are learned last. `units` keeps the turns with targets of
     these units only."""
 
-    def __init__(self, tokenizer, prompt_tokens, turns, share=0.3, units=None):
+    def __init__(self, tokenizer, prompt_tokens, turns, share=0.5, units=None):
         self.tokenizer, self.prompt_tokens, self.turns, self.share = tokenizer, prompt_tokens, turns, share
         self.units = units
         self.ref = tokenizer.token_to_id("<REF>")
@@ -54,17 +55,27 @@ class Packer:
             turn["ids"] = encode_turn(self.tokenizer, turn, self.prompt_tokens)
         return turn["ids"]
 
-    def pack(self, rng, picks):
-        """Random turns of the picked scenes, in one batch all short or all long, so that little is padding."""
+    def fitting(self, scene, long):
+        """The scene's turns that are long, or those that are short."""
+        turns = [t for t in scene["turns"] if (sum(map(len, self.ids(t))) > SHORT) == long]
+        if self.units:
+            turns = [t for t in turns if t["plan"] and t["plan"][0]["unit"] in self.units]
+        return turns
+
+    def draw(self, rng, cache, size):
+        """Random scenes, as (shard, index), and random turns of theirs: in one batch all short or all long, so that little
+        is padding."""
         long = rng.random() < self.share
-        count = max(1, self.turns // 2) if long else self.turns
+        picks = cache.draw(rng, size, lambda scene: self.fitting(scene, long))
+        return picks, self.pack(rng, picks, long)
+
+    def pack(self, rng, picks, long):
+        """Random turns of the picked scenes."""
+        count = max(1, self.turns // 3) if long else self.turns
         rows, regions, picture, refs = [], [], [], {u: Refs() for u in UNITS}
         places = {u: [] for u in UNITS}
         for b, (shard, index) in enumerate(picks):
-            fits = [t for t in shard.scenes[index]["turns"] if (sum(map(len, self.ids(t))) > SHORT) == long]
-            if self.units:
-                fits = [t for t in fits if t["plan"] and t["plan"][0]["unit"] in self.units]
-            turns = choose(rng, fits, count)
+            turns = choose(rng, self.fitting(shard.scenes[index], long), count)
             for t in turns:
                 head, answer = self.ids(t)
                 for j in range(len(t["prompts"])):

@@ -35,11 +35,12 @@ class Part(nn.Module):
         self.tower_probe = Probe(sum(model.config["visual_tower"]["dims"][1:]))
         self.register_buffer("basis", basis(model.config["llm"]["hidden_size"]), persistent=False)
 
-    def batch(self, rng, picks):
-        """Everything a step needs."""
+    def draw(self, rng, cache, size):
+        """Everything a step needs, of `size` random scenes."""
+        picks, packed = self.packer.draw(rng, cache, size)
         x, inst, depth, table = vision_batch(picks)
         instances = torch.from_numpy(np.stack(inst)).to(x.device).long()
-        return x, inst, instances, depth, table, self.packer.pack(rng, picks)
+        return x, inst, instances, depth, table, packed
 
     def see(self, x):
         """Selected encoder features."""
@@ -65,10 +66,9 @@ class HeadsPart(Part):
 class PosePart(Part):
     """The pose head alone on pictures with a mannequin, encoder and tower frozen: few questions ask for a pose."""
 
-    wants = staticmethod(lambda scene: any("keypoints" in o and o["target"] for o in scene["objects"]))
-
-    def batch(self, rng, picks):
+    def draw(self, rng, cache, size):
         """The mannequin of every picture."""
+        picks = cache.draw(rng, size, lambda scene: any("keypoints" in o and o["target"] for o in scene["objects"]))
         x, inst, depth, table = vision_batch(picks)
         refs = Refs()
         for b, (shard, index) in enumerate(picks):

@@ -18,6 +18,11 @@ class SeeingEncoder(nn.Module):
         self.visual_encoder = model.visual_encoder
         self.probe = Probe(model.config["visual_encoder"]["hidden_size"])
 
+    def draw(self, rng, cache, size):
+        """A batch of `size` random scenes, every second one mirrored."""
+        batch = vision_batch(cache.draw(rng, size))
+        return mirror(batch) if rng.random() < 0.5 else batch
+
     def loss(self, batch):
         x, inst, depth, table = batch
         feats = self.visual_encoder(x)[-1][:, 1:]

@@ -14,7 +14,7 @@ from .model import RefVlm, initialise, load_directory
 from .optimiser import Trainer
 from .packing import Packer
 from .parts import HeadsPart, JointPart, LanguagePart, PosePart, TunePart
-from .see import SeeingEncoder, mirror, vision_batch
+from .see import SeeingEncoder
 from .tokenizer import load_tokenizer
 
 # Held-out scenes start here; the evaluation's seeds (1,000,000 to 1,000,499) are never rendered for training.
@@ -140,7 +140,6 @@ def run(part, state, cache_path, steps, batch, rate, turns, init=None, rank=0, w
     reduce = reduce_gradients(world) if world > 1 else None
     encoder = tower = 0
     stamps = [0] * len(LANGUAGE)
-    wants = getattr(module, "wants", lambda scene: True)
     while trainer.step < trainer.total:
         if trainer.step % 50 == 0:
             cache.refresh()
@@ -150,12 +149,7 @@ def run(part, state, cache_path, steps, batch, rate, turns, init=None, rank=0, w
                 stamps = [take(model, state, "language", c, s) for c, s in zip(LANGUAGE, stamps)]
             if part in ("pose", "tune"):
                 tower = take(model, state, "heads", "visual_tower", tower)
-        picks = cache.draw(rng, batch, wants)
-        if part == "vit":
-            data = vision_batch(picks)
-            data = mirror(data) if rng.random() < 0.5 else data
-        else:
-            data = module.batch(rng, picks)
+        data = module.draw(rng, cache, batch)
         with torch.autocast(device, torch.bfloat16):
             loss, figures = module.loss(data)
         trainer.update(loss, figures, reduce)
