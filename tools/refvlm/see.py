@@ -19,9 +19,10 @@ class SeeingEncoder(nn.Module):
         self.probe = Probe(model.config["visual_encoder"]["hidden_size"])
 
     def draw(self, rng, cache, size):
-        """A batch of `size` random scenes, every second one mirrored."""
+        """A batch of `size` random scenes, every second one mirrored and every second one moved."""
         batch = vision_batch(cache.draw(rng, size))
-        return mirror(batch) if rng.random() < 0.5 else batch
+        batch = mirror(batch) if rng.random() < 0.5 else batch
+        return move(batch, *(4 * rng.integers(-6, 7, 2)).tolist()) if rng.random() < 0.5 else batch
 
     def loss(self, batch):
         x, inst, depth, table = batch
@@ -47,6 +48,30 @@ def mirror(batch):
     box[..., 0], joints[..., 0] = 1 - box[..., 0], 1 - joints[..., 0]
     flat = x.flip(-1).contiguous(memory_format=torch.channels_last)
     return flat, [i[:, ::-1] for i in inst], depth.flip(-1), {**table, "box": box, "joints": joints}
+
+
+def move(batch, right, down):
+    """A vision batch moved by `right` and `down` pixels, multiples of 4 so that the coarser labels move with it. Padding
+    comes in, and what leaves is cut off. For parts without words only, as `mirror`."""
+    x, inst, depth, table = batch
+    side = x.shape[-1]
+
+    def moved(plane, fill):
+        h, w = plane.shape[-2:]
+        a, b = down * h // side, right * w // side
+        span = lambda d, n: slice(max(d, 0), n + min(d, 0))
+        out = torch.full_like(plane, fill)
+        out[..., span(a, h), span(b, w)] = plane[..., span(-a, h), span(-b, w)]
+        return out
+
+    by = torch.tensor([right / side, down / side], device=x.device)
+    centre, size = table["box"].split(2, -1)
+    low, high = (centre - size / 2 + by).clamp(0, 1), (centre + size / 2 + by).clamp(0, 1)
+    place, seen = table["joints"][..., :2] + by, table["joints"][..., 2:]
+    seen = seen * ((place >= 0) & (place <= 1)).all(-1, keepdim=True)
+    table = {**table, "box": torch.cat(((low + high) / 2, high - low), -1), "joints": torch.cat((place, seen), -1)}
+    inst = [moved(torch.from_numpy(i.copy()), 255).numpy() for i in inst]
+    return moved(x, 0.0), inst, moved(depth, torch.nan), table
 
 
 def vision_batch(picks):
