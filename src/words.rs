@@ -50,7 +50,7 @@ impl fmt::Display for Decimal {
         let mut part = scaled % SCALE;
         let mut digits = 6;
         if part > 0 {
-            while part % 10 == 0 {
+            while part.is_multiple_of(10) {
                 part /= 10;
                 digits -= 1;
             }
