@@ -4,6 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <triplet.h>
 
 enum { WIDTH = 40, HEIGHT = 28 };
@@ -58,6 +61,10 @@ static void cycle(const char *dir, unsigned char *pixels) {
 int main(int count, char **words) {
     static unsigned char pixels[WIDTH * HEIGHT * 3];
     long cycles = count == 3 ? atol(words[2]) : 0, i, before = 0;
+#ifdef __GLIBC__
+    /* Or the threshold would follow the first cache that is freed, and the next ones stay in the heap for a while. */
+    mallopt(M_MMAP_THRESHOLD, 128 * 1024);
+#endif
     for (i = 0; i < (long)sizeof pixels; i++)
         pixels[i] = (unsigned char)(i * 7 % 251);
     for (i = 0; i < cycles; i++) {
