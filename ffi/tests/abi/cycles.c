@@ -64,6 +64,7 @@ int main(int count, char **words) {
 #ifdef __GLIBC__
     /* Or the threshold would follow the first cache that is freed, and the next ones stay in the heap for a while. */
     mallopt(M_MMAP_THRESHOLD, 128 * 1024);
+    mallopt(M_ARENA_MAX, 1);
 #endif
     for (i = 0; i < (long)sizeof pixels; i++)
         pixels[i] = (unsigned char)(i * 7 % 251);

@@ -80,7 +80,8 @@ fn cycles(model: &str, variable: &str, default: u64, most: i64) {
 
 #[test]
 fn thousands_of_cycles_leave_neither_handles_nor_memory() {
-    cycles(&tiny_model(), "TRIPLET_CYCLES", 300, 1024);
+    // The heap breathes by a MiB or so; 500 cycles that each left 8 KiB would not pass. valgrind looks for less.
+    cycles(&tiny_model(), "TRIPLET_CYCLES", 1000, 4000);
 }
 
 /// A few by default, which only shows that nothing of the size of a model stays; 200 with `.ci/run full`.
