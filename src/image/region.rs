@@ -15,7 +15,7 @@ use crate::backend::Grid;
 use crate::checked::{quotient, remainder};
 use crate::config::Fields;
 use crate::error::{Error, Result};
-use crate::words::{Decimals, Quoted};
+use crate::words::{Decimal, Decimals, Quoted};
 
 /// Most prompts of one call.
 pub const MAX_PROMPTS: usize = 64;
@@ -165,6 +165,7 @@ fn checked<'a>(
             points.iter().try_for_each(|&point| inside(point))?;
             let width = width.unwrap_or((2.0 * BRUSH * square.side() as f64) as f32);
             if !(width > 0.0 && width <= square.side() as f32) {
+                let width = Decimal(width.into());
                 return Err(error(format!("has a width of {width}, but must be in (0, {}]", square.side())));
             }
             return Ok(VisualPrompt::Scribble { points, width: Some(width) });
