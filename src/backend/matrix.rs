@@ -130,25 +130,58 @@ impl<'a, B: Backend> View<'a, B> {
     }
 }
 
-/// A stored tensor as the backend holds it, with its shape.
+/// A stored tensor as the backend holds it, with its shape; or some columns of a stored matrix.
 pub struct Weight<B: Backend> {
     stored: B::Stored,
     shape: alloc::vec::Vec<usize>,
+    columns: Option<Columns>,
+}
+
+/// Where the rows of some columns of a stored matrix lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Columns {
+    /// The first column.
+    pub first: usize,
+    /// Columns of the stored matrix.
+    pub of: usize,
 }
 
 impl<B: Backend> Clone for Weight<B> {
     fn clone(&self) -> Self {
-        Weight { stored: self.stored.clone(), shape: self.shape.clone() }
+        Weight { stored: self.stored.clone(), shape: self.shape.clone(), columns: self.columns }
     }
 }
 
 impl<B: Backend> Weight<B> {
     /// Wraps what [`Backend::store`] returned; for loaders.
     pub fn new(stored: B::Stored, shape: &[usize]) -> Weight<B> {
-        Weight { stored, shape: shape.to_vec() }
+        Weight { stored, shape: shape.to_vec(), columns: None }
     }
 
-    /// The backend's handle.
+    /// The columns of `range` of a stored `[n, k]`, for [`Backend::linear`] alone: every other operation refuses them.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where this is no whole matrix, or the range leaves it.
+    pub fn column_range(&self, range: Range<usize>) -> Result<Weight<B>> {
+        match (self.shape.as_slice(), self.columns) {
+            (&[rows, of], None) if range.start <= range.end && range.end <= of => Ok(Weight {
+                stored: self.stored.clone(),
+                shape: [rows, range.len()].to_vec(),
+                columns: Some(Columns { first: range.start, of }),
+            }),
+            (shape, _) => {
+                let reason = format!("columns {range:?} of {shape:?}");
+                Err(Error::Shape { operand: "weight.column_range", reason })
+            }
+        }
+    }
+
+    /// Which columns of the stored matrix these are; `None` for a whole tensor.
+    pub fn columns(&self) -> Option<Columns> {
+        self.columns
+    }
+
+    /// The backend's handle; of the whole tensor even where this is a part of it.
     pub fn stored(&self) -> &B::Stored {
         &self.stored
     }

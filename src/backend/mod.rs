@@ -22,7 +22,7 @@ pub mod train_check;
 
 use alloc::vec::Vec;
 
-pub use matrix::{Matrix, View, Weight};
+pub use matrix::{Columns, Matrix, View, Weight};
 #[cfg(feature = "finetune")]
 pub use train::{AdamwStep, AttentionGradients, LinearGradients, LinearParameters, NormGradients, Train};
 
@@ -279,7 +279,7 @@ pub trait Backend: Clone {
     fn gated(&self, gate: View<Self>, up: View<Self>, activation: Activation) -> Result<Matrix<Self>>;
 
     /// `y[r, n] = sum_k x[r, k] * weight[n, k] + bias[n]`, then the epilogue. `weight` is `[n, k, ...]`; trailing
-    /// dimensions count as `k`.
+    /// dimensions count as `k`. It may be some columns of a stored matrix ([`Weight::column_range`]).
     ///
     /// # Errors
     /// [`Error::Shape`].

@@ -4,7 +4,7 @@
 use super::Cpu;
 use super::conv2d::Windows;
 use super::finish::Finish;
-use super::mat::{Elements, Mat};
+use super::mat::{Elements, Mat, Rows};
 use super::product::{self, Right, product};
 use super::room::vector;
 use super::{
@@ -181,12 +181,12 @@ impl Backend for Cpu {
         epilogue: Epilogue<Cpu>,
     ) -> Result<Matrix<Cpu>> {
         let n = check::linear(x, weight, bias, &epilogue)?;
-        let elements = Elements::new(weight)?;
+        let rows = Rows::new(weight, n, x.cols())?;
         let scratch = Finish::scratch(bias, &epilogue) + product::scratch(self, x.rows(), x.cols(), n);
         self.matrix("linear", [x.rows(), n], scratch, |out, scratch| {
             let mut room = Room::new(scratch);
             let finish = Finish::new(self.isa, bias, &epilogue, &mut room)?;
-            product(self, &Mat::new(x)?, Right::Weight(elements), n, &finish, room.rest(), out);
+            product(self, &Mat::new(x)?, Right::Weight(rows), n, &finish, room.rest(), out);
             Ok(())
         })
     }

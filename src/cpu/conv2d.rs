@@ -4,7 +4,7 @@
 
 use super::Cpu;
 use super::finish::Finish;
-use super::mat::{Elements, Mat};
+use super::mat::{Elements, Mat, Rows};
 use super::product::{Left, Right, product};
 use crate::backend::{Conv, Grid};
 use crate::checked::{quotient, remainder};
@@ -70,5 +70,6 @@ pub(super) fn conv2d(
     scratch: &mut [f32],
     out: &mut [f32],
 ) {
-    product(cpu, windows, Right::Weight(weight), channels, finish, scratch, out);
+    let rows = Rows::whole(weight, windows.k());
+    product(cpu, windows, Right::Weight(rows), channels, finish, scratch, out);
 }

@@ -6,7 +6,7 @@ use alloc::format;
 use super::Cpu;
 use super::isa::Op;
 use super::lanes::Lanes;
-use crate::backend::{View, Weight};
+use crate::backend::{Columns, View, Weight};
 use crate::error::{Error, Result};
 use crate::weights::{Dtype, Tensor};
 
@@ -72,11 +72,20 @@ pub(super) struct Elements<'a> {
 }
 
 impl<'a> Elements<'a> {
-    /// The bytes of a weight, which must hold as many elements as its shape says.
+    /// The bytes of a whole weight, which must hold as many elements as its shape says.
     pub(super) fn new(weight: &'a Weight<Cpu>) -> Result<Elements<'a>> {
+        if let Some(columns) = weight.columns() {
+            let reason = format!("{columns:?} where a whole tensor is needed");
+            return Err(Error::Shape { operand: "weight", reason });
+        }
+        Elements::of(weight, Some(weight.elements()))
+    }
+
+    /// All bytes of the stored tensor behind a weight, which must hold that many elements.
+    fn of(weight: &'a Weight<Cpu>, elements: Option<usize>) -> Result<Elements<'a>> {
         let tensor: &Tensor = weight.stored();
         let (dtype, bytes) = (tensor.dtype(), tensor.bytes());
-        let needed = weight.elements().checked_mul(dtype.size());
+        let needed = elements.and_then(|elements| elements.checked_mul(dtype.size()));
         if needed != Some(bytes.len()) {
             let reason = format!("{} bytes for the shape {:?}", bytes.len(), weight.shape());
             return Err(Error::Shape { operand: "weight", reason });
@@ -92,6 +101,43 @@ impl<'a> Elements<'a> {
     /// Number of elements.
     pub(super) fn len(self) -> usize {
         self.bytes.len() / self.dtype.size()
+    }
+}
+
+/// The rows of a stored matrix, or of some of its columns.
+#[derive(Clone, Copy)]
+pub(super) struct Rows<'a> {
+    elements: Elements<'a>,
+    first: usize,
+    /// Elements from row to row.
+    pub(super) stride: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// The rows of a weight of `n x k` elements.
+    pub(super) fn new(weight: &'a Weight<Cpu>, n: usize, k: usize) -> Result<Rows<'a>> {
+        match weight.columns() {
+            None => Ok(Rows::whole(Elements::new(weight)?, k)),
+            Some(Columns { first, of }) => {
+                let elements = Elements::of(weight, n.checked_mul(of))?;
+                Ok(Rows { elements, first, stride: of })
+            }
+        }
+    }
+
+    /// Rows of `k` elements without gaps.
+    pub(super) fn whole(elements: Elements<'a>, k: usize) -> Rows<'a> {
+        Rows { elements, first: 0, stride: k }
+    }
+
+    /// Type of the elements.
+    pub(super) fn dtype(self) -> Dtype {
+        self.elements.dtype
+    }
+
+    /// The bytes from element `first` of row `row` on.
+    pub(super) fn from(self, row: usize, first: usize) -> &'a [u8] {
+        self.elements.from(row * self.stride + self.first + first)
     }
 }
 

@@ -11,7 +11,9 @@ use super::blocks::Block;
 use super::finish::{Finish, Sum};
 use super::isa::Op;
 use super::lanes::{Accumulate, K_BLOCK, Lanes, MAX_PANEL, zip_in_place};
-use super::mat::{Elements, Mat};
+#[cfg(feature = "finetune")]
+use super::mat::Elements;
+use super::mat::{Mat, Rows};
 use crate::checked::{quotient, remainder};
 
 /// Output columns of one piece of work; a multiple of every `PANEL`.
@@ -51,7 +53,7 @@ impl Left for Mat<'_> {
 #[derive(Clone, Copy)]
 pub(super) enum Right<'a> {
     /// A stored `[n, k]`.
-    Weight(Elements<'a>),
+    Weight(Rows<'a>),
     /// `[n, k]`
     Rows(Mat<'a>),
     /// `[k, n]`
@@ -62,25 +64,25 @@ pub(super) enum Right<'a> {
 }
 
 impl Right<'_> {
-    /// Fills a panel: `cols` output columns from `col` on, `k` elements from `first` on of `total`.
+    /// Fills a panel: `cols` output columns from `col` on, `k` elements from `first` on.
     #[inline(always)]
     fn pack<L: Lanes>(
         self,
         lanes: L,
         cols: [usize; 2],
-        k: [usize; 3],
+        k: [usize; 2],
         scratch: &mut [f32],
         panel: &mut [f32],
     ) {
-        let ([col, cols], [first, k, total]) = (cols, k);
+        let ([col, cols], [first, k]) = (cols, k);
         match self {
-            Right::Weight(elements) if elements.dtype == crate::weights::Dtype::F32 => {
-                lanes.pack(elements.from(col * total + first), total * 4, cols, k, panel);
+            Right::Weight(rows) if rows.dtype() == crate::weights::Dtype::F32 => {
+                lanes.pack(rows.from(col, first), rows.stride * 4, cols, k, panel);
             }
-            Right::Weight(elements) => {
+            Right::Weight(rows) => {
                 for i in 0..cols {
                     let row = &mut scratch[i * K_BLOCK..i * K_BLOCK + k];
-                    lanes.convert(elements.dtype, elements.from((col + i) * total + first), row);
+                    lanes.convert(rows.dtype(), rows.from(col + i, first), row);
                 }
                 lanes.pack(bytemuck::cast_slice(scratch), K_BLOCK * 4, cols, k, panel);
             }
@@ -218,7 +220,7 @@ impl Op for Run<'_, '_> {
             let accumulate = if block == 0 { Accumulate::Overwrite } else { Accumulate::Add };
             for panel_col in (0..cols).step_by(L::PANEL) {
                 let here = [col + panel_col, L::PANEL.min(cols - panel_col)];
-                right.pack(lanes, here, [from, k_here, k], converted, panel);
+                right.pack(lanes, here, [from, k_here], converted, panel);
                 let sums = &mut sums[panel_col * rows..];
                 for start in (0..rows).step_by(per_tile) {
                     let tile_rows = per_tile.min(rows - start);

@@ -5,12 +5,12 @@ use alloc::string::String;
 
 use super::config::BoxHeadConfig;
 use super::detr::DetrDecoder;
-use super::features::FeatureInput;
+use super::features::FeatureProjection;
 use super::slots::Slots;
 use super::{Named, check_finite, sine_position};
 use crate::backend::{Activation, Backend, Epilogue, Grid, Matrix, View};
 use crate::error::Result;
-use crate::nn::{Linear, Mlp};
+use crate::nn::Mlp;
 use crate::vision::FeatureMap;
 use crate::weights::Loader;
 
@@ -20,8 +20,7 @@ pub(super) const PREDICTOR: [&str; 3] = ["layers.0", "layers.1", "layers.2"];
 /// The reference's `BoxDecoderModel`.
 pub struct BoxHead<B: Backend> {
     module: String,
-    input: FeatureInput,
-    project: Linear<B>,
+    project: FeatureProjection<B>,
     slots: Slots<B>,
     decoder: DetrDecoder<B>,
     predictor: Mlp<B>,
@@ -73,12 +72,10 @@ impl<B: Backend> BoxHead<B> {
         limit: &'static str,
     ) -> Result<BoxHead<B>> {
         let width = config.decoder.d_model;
-        let channels = config.input.channels()?;
         let widths = [width, width, width, 4];
         Ok(BoxHead {
             module: loader.prefix().into(),
-            input: config.input.clone(),
-            project: Linear::load(&loader.child("in_proj_visual_feats"), width, channels, true)?,
+            project: FeatureProjection::load(loader, &config.input, width)?,
             slots: Slots::load(loader, &config.decoder, limit)?,
             decoder: DetrDecoder::load(&loader.child("decoder"), &config.decoder)?,
             predictor: Mlp::load(&loader.child("predictor"), &PREDICTOR, &widths, Activation::Relu, true)?,
@@ -93,10 +90,9 @@ impl<B: Backend> BoxHead<B> {
     /// no features or the latents have another width; [`Error::Config`](crate::Error::Config) where the features are not
     /// those of the configuration; [`Error::NonFinite`](crate::Error::NonFinite).
     pub fn forward(&self, backend: &B, features: &[FeatureMap<B>], latents: View<B>) -> Result<BoxOutput<B>> {
-        let (maps, grid) = self.input.concat(backend, features)?;
+        let (memory, grid) = self.project.forward(backend, features)?;
         let queries = self.slots.fill(backend, latents)?;
         let positions = self.slots.positions(backend)?;
-        let memory = self.project.forward(backend, maps.view(), Epilogue::NONE)?;
         let memory_position = sine_position(backend, grid, self.d_model)?;
         let hidden = self.decoder.forward(
             backend,

@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use super::box_head::PREDICTOR;
 use super::config::KeypointDecoderConfig;
 use super::detr::DetrDecoder;
+use super::features::FeatureProjection;
 use super::{Named, check_finite, sine_position};
 use crate::backend::{Activation, Backend, Epilogue, Matrix, View, Weight};
 use crate::checked::{Size, quotient};
@@ -21,7 +22,7 @@ use crate::weights::Loader;
 pub struct KeypointDecoder<B: Backend> {
     module: String,
     config: KeypointDecoderConfig,
-    project: Linear<B>,
+    project: FeatureProjection<B>,
     project_queries: Linear<B>,
     embedding: Weight<B>,
     positions: Weight<B>,
@@ -69,7 +70,6 @@ impl<B: Backend> KeypointDecoder<B> {
     /// [`Error::Tensor`] naming a missing or misshapen tensor.
     pub fn load(loader: &Loader<B>, config: &KeypointDecoderConfig) -> Result<KeypointDecoder<B>> {
         let width = config.decoder.d_model;
-        let channels = config.input.channels()?;
         let group = Size::new(config.body_points).plus(1)?.get();
         let rows = Size::new(config.decoder.num_queries).times(group)?.get();
         let linear = |name, outputs, inputs| Linear::load(&loader.child(name), outputs, inputs, true);
@@ -79,7 +79,7 @@ impl<B: Backend> KeypointDecoder<B> {
         };
         Ok(KeypointDecoder {
             module: loader.prefix().into(),
-            project: linear("in_proj_visual_feats", width, channels)?,
+            project: FeatureProjection::load(loader, &config.input, width)?,
             project_queries: linear("in_proj_queries", width, config.decoder.query_dim)?,
             embedding: loader.weight("kpt_embedding.weight", &[group, width])?,
             positions: loader.weight("query_position_embeddings.weight", &[rows, width])?,
@@ -107,8 +107,7 @@ impl<B: Backend> KeypointDecoder<B> {
             return Err(Error::Shape { operand: "keypoint_decoder.objects", reason });
         }
         let (width, group) = (self.config.decoder.d_model, self.config.body_points + 1);
-        let (maps, grid) = self.config.input.concat(backend, features)?;
-        let memory = self.project.forward(backend, maps.view(), Epilogue::NONE)?;
+        let (memory, grid) = self.project.forward(backend, features)?;
         let memory_position = sine_position(backend, grid, width)?;
 
         let projected = self.project_queries.forward(backend, objects, Epilogue::NONE)?;

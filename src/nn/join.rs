@@ -28,23 +28,3 @@ pub fn join_rows<B: Backend>(backend: &B, parts: &[View<B>]) -> Result<Matrix<B>
     }
     Ok(out)
 }
-
-/// The parts side by side; all have the same number of rows.
-///
-/// # Errors
-/// [`Error::Shape`] where the rows differ; [`Error::Limit`] and [`Error::Memory`] where the result is too large.
-pub fn join_cols<B: Backend>(backend: &B, parts: &[View<B>]) -> Result<Matrix<B>> {
-    let rows = parts.first().map_or(0, View::rows);
-    let cols = parts.iter().try_fold(Size::new(0), |cols, part| cols.plus(part.cols()))?.get();
-    let mut out = backend.zeros(rows, cols)?;
-    let mut col = 0;
-    for part in parts {
-        if part.rows() != rows {
-            let reason = format!("{} rows beside {rows}", part.rows());
-            return Err(Error::Shape { operand: "join_cols", reason });
-        }
-        backend.copy(*part, &mut out, 0, col)?;
-        col += part.cols();
-    }
-    Ok(out)
-}

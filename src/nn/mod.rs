@@ -14,7 +14,7 @@ mod norm;
 pub use activation::activation;
 pub use attention::{AttentionNames, MultiHeadAttention, Projections};
 pub use conv::Conv2d;
-pub use join::{join_cols, join_rows};
+pub use join::join_rows;
 pub use linear::Linear;
 pub use mlp::Mlp;
 pub use norm::{GroupNorm, LayerNorm, RmsNorm};

@@ -33,6 +33,12 @@ fn every_operation_names_what_does_not_fit() {
     let wide = cpu.zeros(6, 5).unwrap();
     let scaled = Epilogue::residual(wide.view(), Some(&v4));
     assert_eq!(operand(cpu.linear(x, &w, None, scaled)), "epilogue.scale");
+    let part = stored(&[5, 8]).column_range(2..6).unwrap();
+    assert_eq!(operand(cpu.embedding(&part, &[0])), "weight");
+    assert_eq!(operand(cpu.read(&part, 5, 4)), "weight");
+    assert!(
+        part.column_range(0..1).is_err() && w.column_range(0..5).is_err() && v4.column_range(0..1).is_err()
+    );
     assert_eq!(operand(cpu.matmul(x, x, false)), "matmul.b");
     assert_eq!(operand(cpu.matmul(x, wide.view(), true)), "matmul.b");
     assert_eq!(operand(cpu.add(x, x.row_range(0..4).unwrap())), "add.b");

@@ -103,6 +103,30 @@ fn trailing_dimensions_of_the_weight_count_as_inputs() {
 }
 
 #[test]
+fn some_columns_of_a_weight_are_a_weight() {
+    let mut failures = Failures::default();
+    for variant in variants() {
+        for stored in STORED {
+            let (rows, k, n) = (7, 230, 37);
+            let (w, meant) = weight(&variant.cpu, &[n, k], &uniform(n * k, 2), stored);
+            for columns in [0..k, 0..1, 3..3, 5..200, 17..k] {
+                let width = columns.len();
+                let x = uniform(rows * width, 1);
+                let of_columns: Vec<f32> =
+                    meant.chunks(k).flat_map(|row| row[columns.clone()].iter().copied()).collect();
+                let want = reference::linear(&x, &of_columns, [rows, width, n], &After::NONE);
+                let x = variant.cpu.upload(rows, width, &x).unwrap();
+                let part = w.column_range(columns.clone()).unwrap();
+                let got = variant.cpu.linear(x.view(), &part, None, Epilogue::NONE).unwrap();
+                let case = format!("{} {columns:?} {stored:?}", variant.name);
+                failures.check(&case, &got, &want, n, LINEAR);
+            }
+        }
+    }
+    failures.finish();
+}
+
+#[test]
 fn nan_reaches_its_row_and_no_other() {
     let mut failures = Failures::default();
     for variant in variants() {
