@@ -315,9 +315,14 @@ typedef struct triplet_memory {
    */
   size_t kv_cache;
   /**
-   * Every mask and every depth map of a reply; replies come from the allocator.
+   * Every mask and every depth map of a reply.
    */
   size_t map;
+  /**
+   * For `memory` of triplet_ask_options: the masks and depth maps of the reply with the most targets. Enough for every
+   * answer; who expects fewer maps can lend less, a multiple of TRIPLET_MEMORY_ALIGNMENT for each.
+   */
+  size_t reply;
 } triplet_memory;
 
 /**
@@ -618,6 +623,16 @@ typedef struct triplet_ask_options {
    * Passed to `on_event`.
    */
   void *user_data;
+  /**
+   * Memory for the masks and depth maps of the reply, `reply` bytes of triplet_memory that begin at a multiple of
+   * TRIPLET_MEMORY_ALIGNMENT: the library's alone until the reply is destroyed and no call that was given it runs any
+   * more. An answer for which it does not suffice is TRIPLET_OUT_OF_MEMORY. NULL for memory of the allocator.
+   */
+  void *memory;
+  /**
+   * Bytes of `memory`.
+   */
+  size_t memory_size;
 } triplet_ask_options;
 
 /**

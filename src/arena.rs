@@ -8,7 +8,7 @@
 //!
 //! Bookkeeping, a few dozen bytes for each buffer that lives, is on the heap.
 
-use alloc::alloc::{Layout, alloc_zeroed, dealloc};
+use alloc::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::mem::MaybeUninit;
@@ -280,6 +280,16 @@ pub struct Buffer {
 }
 
 impl Buffer {
+    /// A copy of `values` on the heap.
+    ///
+    /// # Errors
+    /// As [`Arena::take`].
+    pub fn of(values: &[f32]) -> Result<Buffer> {
+        let mut buffer = Arena::HEAP.take("buffer", values.len())?;
+        buffer.copy_from_slice(values);
+        Ok(buffer)
+    }
+
     /// First element and their number.
     fn parts(&self) -> (NonNull<f32>, usize) {
         match &self.place {
@@ -318,6 +328,14 @@ impl Drop for Buffer {
         {
             block.with(|stack| stack.free(*start));
         }
+    }
+}
+
+impl Clone for Buffer {
+    /// A copy on the heap, wherever this one lies. As with a `Vec`, the program ends where the heap has no room for it.
+    fn clone(&self) -> Buffer {
+        let copy = Buffer::of(self);
+        copy.unwrap_or_else(|_| handle_alloc_error(Layout::for_value(&**self)))
     }
 }
 

@@ -126,7 +126,7 @@ fn depth_map(depth: &Depth) -> Picture {
     let near = defined().fold(f32::INFINITY, f32::min);
     let far = defined().fold(f32::NEG_INFINITY, f32::max);
     let mut picture = Picture::filled(depth.width, depth.height, [0, 0, 0]);
-    for (pixel, &value) in picture.pixels.chunks_exact_mut(3).zip(&depth.values) {
+    for (pixel, &value) in picture.pixels.chunks_exact_mut(3).zip(depth.values.iter()) {
         if value.is_finite() {
             pixel.copy_from_slice(&false_colour((value - near) / (far - near).max(1e-6)));
         }

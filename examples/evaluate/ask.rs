@@ -130,7 +130,9 @@ fn target(target: Option<reply::Target>) -> Target {
         Some(reply::Target::Keypoints(figure)) => {
             Target::Joints(figure.points.iter().map(|joint| [joint.x, joint.y]).collect())
         }
-        Some(reply::Target::Depth(depth)) if depth.unit == DepthUnit::Metres => Target::Depth(depth.values),
+        Some(reply::Target::Depth(depth)) if depth.unit == DepthUnit::Metres => {
+            Target::Depth(depth.values.to_vec())
+        }
         // A depth without a unit cannot be compared with metres.
         _ => Target::Missing,
     }

@@ -75,8 +75,11 @@ pub struct triplet_memory {
     pub session: usize,
     /// What of `session` is the key-value cache.
     pub kv_cache: usize,
-    /// Every mask and every depth map of a reply; replies come from the allocator.
+    /// Every mask and every depth map of a reply.
     pub map: usize,
+    /// For `memory` of triplet_ask_options: the masks and depth maps of the reply with the most targets. Enough for every
+    /// answer; who expects fewer maps can lend less, a multiple of TRIPLET_MEMORY_ALIGNMENT for each.
+    pub reply: usize,
 }
 
 impl Default for triplet_memory {
@@ -90,6 +93,7 @@ impl Default for triplet_memory {
             session: 0,
             kv_cache: 0,
             map: 0,
+            reply: 0,
         }
     }
 }
@@ -167,13 +171,13 @@ pub unsafe extern "C" fn triplet_model_get_memory(
 }
 
 fn measured(model: &Model, bounds: &triplet_memory_bounds) -> Result<triplet_memory> {
-    let Memory { weights, image, image_kept, session, kv_cache, map } = model.memory(&Bounds {
+    let Memory { weights, image, image_kept, session, kv_cache, map, reply } = model.memory(&Bounds {
         width: bounds.width,
         height: bounds.height,
         positions: positions(bounds.positions),
         visual_prompts: bounds.visual_prompts,
     })?;
-    Ok(triplet_memory { weights, image, image_kept, session, kv_cache, map, ..Default::default() })
+    Ok(triplet_memory { weights, image, image_kept, session, kv_cache, map, reply, ..Default::default() })
 }
 
 /// Positions of a session; 0 stands for as many as the model takes.
@@ -194,8 +198,18 @@ impl Lease {
     /// Where `memory` is not NULL, `size` bytes can be read and written there until the lease is dropped, and nobody else
     /// touches them.
     pub(crate) unsafe fn take(model: &Model, memory: *mut c_void, size: usize) -> Result<(Cpu, Lease)> {
+        // SAFETY: the caller's promise.
+        let (arena, lease) = unsafe { Lease::arena(memory, size) }?;
+        Ok((model.backend().in_arena(arena), lease))
+    }
+
+    /// Memory that the caller lends, or the heap where `memory` is NULL.
+    ///
+    /// # Safety
+    /// As [`Lease::take`].
+    pub(crate) unsafe fn arena(memory: *mut c_void, size: usize) -> Result<(Arena, Lease)> {
         if memory.is_null() && size == 0 {
-            return Ok((model.backend().clone(), Lease(None)));
+            return Ok((Arena::HEAP, Lease(None)));
         }
         memory::check_pointer("memory", memory.cast::<u8>())?;
         let start = memory.addr();
@@ -207,14 +221,14 @@ impl Lease {
         let end = end.ok_or_else(|| Failure::argument("memory_size", format!("cannot be {size}")))?;
         let mut lent = LENT.lock().unwrap_or_else(PoisonError::into_inner);
         if lent.iter().any(|other| other.start < end && start < other.end) {
-            return Err(Failure::argument("memory", "is lent to another session or image"));
+            return Err(Failure::argument("memory", "is lent to another session, image or reply"));
         }
         lent.push(start..end);
         drop(lent);
         let lease = Lease(Some(start..end));
         // SAFETY: the caller's promise; of any bytes `MaybeUninit` can be made.
         let memory = unsafe { slice::from_raw_parts_mut(memory.cast::<MaybeUninit<u8>>(), size) };
-        Ok((model.backend().in_arena(Arena::of(memory)?), lease))
+        Ok((Arena::of(memory)?, lease))
     }
 }
 

@@ -4,6 +4,7 @@ use core::ffi::{c_char, c_void};
 use core::ptr;
 use core::time::Duration;
 
+use triplet::arena::Arena;
 use triplet::language::Sampling;
 use triplet::session::{Prompt, Question};
 use triplet::trp::{GuideMode, Plan, PlanItem, PromptItem};
@@ -81,6 +82,12 @@ pub struct triplet_ask_options {
     pub on_event: triplet_event_fn,
     /// Passed to `on_event`.
     pub user_data: *mut c_void,
+    /// Memory for the masks and depth maps of the reply, `reply` bytes of triplet_memory that begin at a multiple of
+    /// TRIPLET_MEMORY_ALIGNMENT: the library's alone until the reply is destroyed and no call that was given it runs any
+    /// more. An answer for which it does not suffice is TRIPLET_OUT_OF_MEMORY. NULL for memory of the allocator.
+    pub memory: *mut c_void,
+    /// Bytes of `memory`.
+    pub memory_size: usize,
 }
 
 impl Default for triplet_ask_options {
@@ -108,6 +115,8 @@ impl Default for triplet_ask_options {
             time_limit_ms: 0,
             on_event: None,
             user_data: ptr::null_mut(),
+            memory: ptr::null_mut(),
+            memory_size: 0,
         }
     }
 }
@@ -131,11 +140,11 @@ pub unsafe extern "C" fn triplet_ask_options_init(
     guard(|| unsafe { memory::init("options", options, struct_size) })
 }
 
-/// The question as the library knows it.
+/// The question as the library knows it; the maps of its reply are taken from `maps`.
 ///
 /// # Safety
 /// What the options point to is valid during `'a`.
-pub(crate) unsafe fn question<'a>(options: &triplet_ask_options) -> Result<Question<'a>> {
+pub(crate) unsafe fn question<'a>(options: &triplet_ask_options, maps: Arena) -> Result<Question<'a>> {
     let task = task(options.task)?;
     let mut command = task.command();
     if options.elements != 0 {
@@ -176,6 +185,7 @@ pub(crate) unsafe fn question<'a>(options: &triplet_ask_options) -> Result<Quest
         },
         max_new_tokens: options.max_new_tokens as usize,
         mask_threshold: options.mask_threshold,
+        maps,
     })
 }
 

@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 
 use triplet::reply::{DepthUnit, Finish, Reply, Target, Triplet};
 
+use crate::arena::Lease;
 use crate::guard::guard;
 use crate::memory::{self, Versioned};
 use crate::model::{beyond, destroy};
@@ -246,6 +247,8 @@ pub(crate) struct ReplyObject {
     plan: Vec<(Text, Text)>,
     /// Made when it is first asked for.
     json: OnceLock<Text>,
+    /// The memory that the maps lie in; dropped after them.
+    _lease: Lease,
 }
 
 impl Object for ReplyObject {
@@ -254,7 +257,7 @@ impl Object for ReplyObject {
 }
 
 impl ReplyObject {
-    pub(crate) fn new(reply: Reply, width: usize, height: usize) -> ReplyObject {
+    pub(crate) fn new(reply: Reply, width: usize, height: usize, lease: Lease) -> ReplyObject {
         let items = reply.answer.plan.iter().flat_map(|plan| &plan.items);
         ReplyObject {
             text: Text::new(&reply.text),
@@ -265,6 +268,7 @@ impl ReplyObject {
             width,
             height,
             reply,
+            _lease: lease,
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, TryLockError};
 
 use triplet::Session;
+use triplet::arena::Arena;
 use triplet::reply::Reply;
 use triplet::session::{Control, Event};
 
@@ -189,9 +190,9 @@ pub unsafe extern "C" fn triplet_session_ask(
     reply: *mut *mut triplet_reply,
 ) -> triplet_status {
     guard(|| {
-        let answer = |session: &SessionObject, image: &ImageObject, options: &triplet_ask_options| {
+        let answer = |session: &SessionObject, image: &ImageObject, options: &triplet_ask_options, maps| {
             // SAFETY: the caller's promise.
-            let question = unsafe { question(options) }?;
+            let question = unsafe { question(options, maps) }?;
             let mut held = session.hold()?;
             let mut on_event = |event: Event| event::tell(options.on_event, options.user_data, &event);
             let mut control = Control {
@@ -223,9 +224,9 @@ pub unsafe extern "C" fn triplet_session_decode_tokens(
     reply: *mut *mut triplet_reply,
 ) -> triplet_status {
     guard(|| {
-        let answer = |session: &SessionObject, image: &ImageObject, options: &triplet_ask_options| {
+        let answer = |session: &SessionObject, image: &ImageObject, options: &triplet_ask_options, maps| {
             // SAFETY: the caller's promise.
-            let (question, ids) = unsafe { (question(options)?, memory::slice("ids", ids, count)?) };
+            let (question, ids) = unsafe { (question(options, maps)?, memory::slice("ids", ids, count)?) };
             Ok(session.hold()?.decode_tokens(&image.encoded, &question, ids)?)
         };
         // SAFETY: the caller's promise.
@@ -267,7 +268,7 @@ unsafe fn reply_with(
     image: *const triplet_image,
     options: *const triplet_ask_options,
     reply: *mut *mut triplet_reply,
-    answer: impl FnOnce(&SessionObject, &ImageObject, &triplet_ask_options) -> Result<Reply>,
+    answer: impl FnOnce(&SessionObject, &ImageObject, &triplet_ask_options, Arena) -> Result<Reply>,
 ) -> Result<()> {
     // SAFETY: the caller's promise.
     let options = unsafe {
@@ -277,8 +278,11 @@ unsafe fn reply_with(
     };
     let session = registry::get::<SessionObject>(session)?;
     let image = registry::get::<ImageObject>(image)?;
-    let answer = answer(&session, &image, &options)?;
-    let handle = registry::insert(ReplyObject::new(answer, image.encoded.width(), image.encoded.height()));
+    // SAFETY: the caller's promise.
+    let (maps, lease) = unsafe { Lease::arena(options.memory, options.memory_size) }?;
+    let answer = answer(&session, &image, &options, maps)?;
+    let (width, height) = (image.encoded.width(), image.encoded.height());
+    let handle = registry::insert(ReplyObject::new(answer, width, height, lease));
     // SAFETY: the caller's promise.
     unsafe { memory::write("reply", reply, handle) }
 }

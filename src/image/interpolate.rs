@@ -1,10 +1,10 @@
 //! Bilinear sampling of maps of `f32`, PyTorch's `interpolate(mode="bilinear", align_corners=False)` in `f32`.
 #![forbid(unsafe_code)]
 
+use alloc::vec;
 use alloc::vec::Vec;
+use core::mem;
 use core::ops::Range;
-
-use crate::error::{Error, Result};
 
 /// For one output cell the two source cells and the second one's weight.
 #[derive(Clone, Copy)]
@@ -26,39 +26,44 @@ fn taps(from: usize, to: usize, range: Range<usize>) -> Vec<Tap> {
     range.map(tap).collect()
 }
 
-/// The rectangle `rows x cols` of the map `[height, width]` resized to `to` = (height, width), row-major. `map` must have
-/// `height * width` elements.
-///
-/// # Errors
-/// [`Error::Memory`].
+/// Fills `out` with the rectangle `rows x cols` of the map `[height, width]` resized to `to` = (height, width), row-major.
+/// `map` must have `height * width` elements.
 pub(super) fn interpolate(
     map: &[f32],
     (height, width): (usize, usize),
     to: (usize, usize),
     rows: Range<usize>,
     cols: Range<usize>,
-) -> Result<Vec<f32>> {
+    out: &mut [f32],
+) {
     debug_assert_eq!(map.len(), height * width);
+    debug_assert_eq!(out.len(), rows.len() * cols.len());
     let across = taps(width, to.1, cols);
-    // every row of the map across first: few rows serve many
-    let mut wide = reserve(height * across.len())?;
-    for row in map.chunks_exact(width) {
-        wide.extend(across.iter().map(|tap| (1.0 - tap.weight) * row[tap.low] + tap.weight * row[tap.high]));
-    }
-    let row = |index: usize| &wide[index * across.len()..(index + 1) * across.len()];
-    let mut out = reserve(rows.len() * across.len())?;
-    for down in taps(height, to.0, rows) {
+    let widen = |index: usize, wide: &mut Wide| {
+        if wide.index != Some(index) {
+            let row = map.get(index * width..(index + 1) * width).unwrap_or_default();
+            let sample = |tap: &Tap| (1.0 - tap.weight) * row[tap.low] + tap.weight * row[tap.high];
+            wide.values.iter_mut().zip(&across).for_each(|(value, tap)| *value = sample(tap));
+            wide.index = Some(index);
+        }
+    };
+    // Rows of the map across first: one serves many rows of the rectangle.
+    let mut upper = Wide { index: None, values: vec![0.0; across.len()] };
+    let mut lower = Wide { index: None, values: vec![0.0; across.len()] };
+    for (out, down) in out.chunks_exact_mut(across.len().max(1)).zip(taps(height, to.0, rows)) {
+        if lower.index == Some(down.low) {
+            mem::swap(&mut upper, &mut lower);
+        }
+        widen(down.low, &mut upper);
+        widen(down.high, &mut lower);
         let (top, bottom) = (1.0 - down.weight, down.weight);
-        let pairs = row(down.low).iter().zip(row(down.high));
-        out.extend(pairs.map(|(upper, lower)| top * upper + bottom * lower));
+        let pairs = upper.values.iter().zip(&lower.values);
+        out.iter_mut().zip(pairs).for_each(|(value, (upper, lower))| *value = top * upper + bottom * lower);
     }
-    Ok(out)
 }
 
-/// Room for `len` elements.
-fn reserve(len: usize) -> Result<Vec<f32>> {
-    let mut out = Vec::new();
-    let bytes = (len as u64).saturating_mul(size_of::<f32>() as u64);
-    out.try_reserve_exact(len).map_err(|_| Error::Memory { what: "map", bytes, left: None })?;
-    Ok(out)
+/// A row of the map, sampled across.
+struct Wide {
+    index: Option<usize>,
+    values: Vec<f32>,
 }

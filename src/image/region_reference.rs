@@ -1,6 +1,7 @@
 //! Prompts as the reference implementation brings them to the grid: drawn in whole pixels, resized as 8-bit integers.
 #![forbid(unsafe_code)]
 
+use alloc::vec;
 use alloc::vec::Vec;
 
 use super::interpolate::interpolate;
@@ -33,8 +34,9 @@ pub(super) fn cells(
         })?;
     let map: Vec<f32> = bytes.into_iter().map(f32::from).collect();
     let to = (grid.height, grid.width);
-    let map = interpolate(&map, (height, width), to, 0..grid.height, 0..grid.width)?;
-    Ok(map.into_iter().map(|value| value > 0.0).collect())
+    let mut cells = vec![0.0; grid.cells()];
+    interpolate(&map, (height, width), to, 0..grid.height, 0..grid.width, &mut cells);
+    Ok(cells.into_iter().map(|value| value > 0.0).collect())
 }
 
 /// Row `y` of the disc around the pixel that holds the point.

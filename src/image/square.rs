@@ -105,14 +105,33 @@ impl Square {
     /// # Errors
     /// [`Error::Shape`] where the map is empty or has another number of values; [`Error::Memory`].
     pub fn unpad_map(&self, map: &[f32], grid: Grid) -> Result<Vec<f32>> {
+        let mut out = Vec::new();
+        let len = self.width * self.height;
+        let refused = Error::Memory { what: "map", bytes: (len * size_of::<f32>()) as u64, left: None };
+        out.try_reserve_exact(len).map_err(|_| refused)?;
+        out.resize(len, 0.0);
+        self.unpad_map_to(map, grid, &mut out)?;
+        Ok(out)
+    }
+
+    /// As [`Square::unpad_map`], to memory that is there: `width * height` elements.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the map is empty or has another number of values, or `out` another length.
+    pub fn unpad_map_to(&self, map: &[f32], grid: Grid, out: &mut [f32]) -> Result<()> {
         if map.is_empty() || map.len() != grid.cells() {
             let reason = format!("{} values for a grid of {}x{}", map.len(), grid.height, grid.width);
             return Err(Error::Shape { operand: "unpad.map", reason });
         }
+        if out.len() != self.width * self.height {
+            let reason = format!("room for {} of {}x{} pixels", out.len(), self.width, self.height);
+            return Err(Error::Shape { operand: "unpad.out", reason });
+        }
         let (left, top) = (self.left(), self.top());
         let side = (self.side(), self.side());
         let rows = top..top + self.height;
-        interpolate(map, (grid.height, grid.width), side, rows, left..left + self.width)
+        interpolate(map, (grid.height, grid.width), side, rows, left..left + self.width, out);
+        Ok(())
     }
 
     /// The mask of a head's logits over the square: sigmoid, [`Square::unpad_map`], on where it exceeds `threshold` (0.5

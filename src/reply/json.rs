@@ -197,6 +197,7 @@ mod tests {
     use alloc::vec;
 
     use super::*;
+    use crate::arena::Buffer;
     use crate::trp::{Answer, Plan, PlanItem};
 
     #[test]
@@ -210,8 +211,14 @@ mod tests {
             flags: Flags::INDEX,
             target,
         };
-        let mask = Mask { width: 2, height: 1, probabilities: vec![0.9, 0.1], threshold: 0.25 };
-        let depth = Depth { width: 1, height: 2, values: vec![1.5, f32::NAN], unit: DepthUnit::Metres };
+        let mask =
+            Mask { width: 2, height: 1, probabilities: Buffer::of(&[0.9, 0.1]).unwrap(), threshold: 0.25 };
+        let depth = Depth {
+            width: 1,
+            height: 2,
+            values: Buffer::of(&[1.5, f32::NAN]).unwrap(),
+            unit: DepthUnit::Metres,
+        };
         let targets = [
             Some(Target::Box([0.5, 1.0, 2.0, 3.25])),
             Some(Target::Mask(mask)),

@@ -5,6 +5,8 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use crate::arena::Buffer;
+
 /// A mask of the picture's size.
 #[derive(Clone, Debug)]
 pub struct Mask {
@@ -13,7 +15,7 @@ pub struct Mask {
     /// Rows.
     pub height: usize,
     /// Probability of every pixel, row-major.
-    pub probabilities: Vec<f32>,
+    pub probabilities: Buffer,
     /// A pixel belongs to the mask where its probability is above this.
     pub threshold: f32,
 }
@@ -94,7 +96,8 @@ mod tests {
 
     fn mask(width: usize, height: usize, inside: impl Fn(usize, usize) -> bool) -> Mask {
         let pixel = |index: usize| if inside(index % width, index / width) { 0.9 } else { 0.1 };
-        Mask { width, height, probabilities: (0..width * height).map(pixel).collect(), threshold: 0.5 }
+        let probabilities: Vec<f32> = (0..width * height).map(pixel).collect();
+        Mask { width, height, probabilities: Buffer::of(&probabilities).unwrap(), threshold: 0.5 }
     }
 
     #[test]

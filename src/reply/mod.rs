@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 
 pub use mask::Mask;
 
+use crate::arena::Buffer;
 use crate::trp::{Answer, Flags, Unit};
 
 /// Why an answer ended.
@@ -119,7 +120,7 @@ pub struct Depth {
     /// Rows.
     pub height: usize,
     /// Depth of every pixel, row-major; NaN where undefined.
-    pub values: Vec<f32>,
+    pub values: Buffer,
     /// What the values are in.
     pub unit: DepthUnit,
 }

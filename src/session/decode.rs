@@ -8,7 +8,9 @@ use core::array;
 
 use super::encoded::EncodedImage;
 use super::generate::Written;
+use crate::arena::{Arena, Buffer};
 use crate::backend::{Backend, Matrix, View};
+use crate::checked::Size;
 use crate::error::{Error, Result};
 use crate::heads::AdapterGroup;
 use crate::image::Square;
@@ -29,6 +31,8 @@ pub(super) struct Place<'a, B: Backend> {
     pub(super) first: usize,
     /// Position of the picture's first row, where the prompt has one.
     pub(super) image_first: Option<usize>,
+    /// Where masks and depth maps are put.
+    pub(super) maps: &'a Arena,
 }
 
 /// One entry for every `<REF>` of the answer. Runs each head once, and only the heads that are needed; none where the
@@ -54,7 +58,7 @@ pub(super) fn triplets<B: Backend>(
         for route in &routes.heads {
             let latents = latents(place, adapted.as_ref(), route)?;
             let found = find(model, place.backend, &features, route, latents.view())?;
-            place_targets(route, answer, found, place.image, mask_threshold, &mut targets)?;
+            place_targets(route, answer, found, place, mask_threshold, &mut targets)?;
         }
     }
     Ok(list(answer, &written.log_probs, &routes, targets))
@@ -163,14 +167,26 @@ pub(super) fn measure<B: Backend>(model: &Model<B>, place: &Place<B>) -> Result<
     if let (Some(adapted), Some(last)) = (&adapted, features.last_mut()) {
         last.view = adapted.image.view();
     }
+    let mut kept = Vec::new();
     for head in model.heads() {
         let slot = |position| Slot { triplet: 0, reference: 0, position };
-        let slots = (0..head.num_queries.min(positions)).map(slot).collect();
+        let slots: Vec<Slot> = (0..head.num_queries.min(positions)).map(slot).collect();
+        let most = slots.len().min(positions.saturating_sub(kept.len()));
         let route = Route { head: head.head.clone(), slots };
         let latents = latents(place, adapted.as_ref(), &route)?;
-        find(model, place.backend, &features, &route, latents.view())?;
+        if let Found::Maps { .. } = find(model, place.backend, &features, &route, latents.view())? {
+            for _ in 0..most {
+                kept.push(map(place)?);
+            }
+        }
     }
     Ok(())
+}
+
+/// Room for one map in pixels of the picture.
+fn map<B: Backend>(place: &Place<B>) -> Result<Buffer> {
+    let square = &place.image.square;
+    place.maps.take("map", Size::new(square.width()).times(square.height())?.get())
 }
 
 /// Maps what a head found to pixels; entry `i` belongs to slot `i`.
@@ -178,11 +194,11 @@ fn place_targets<B: Backend>(
     route: &Route,
     answer: &Answer,
     found: Found,
-    image: &EncodedImage<B>,
+    place: &Place<B>,
     mask_threshold: f32,
     targets: &mut Vec<(Slot, Target)>,
 ) -> Result<()> {
-    let square = &image.square;
+    let square = &place.image.square;
     let (width, height) = (square.width(), square.height());
     let slots = route.slots.iter().copied();
     let unit = |slot: Slot| answer.triplets.get(slot.triplet).and_then(|triplet| triplet.unit);
@@ -196,8 +212,9 @@ fn place_targets<B: Backend>(
             _ => (slot, Target::Keypoints(Box::new(keypoints(square, &pose)))),
         })),
         Found::Maps { maps, grid, range } => {
-            for (slot, map) in slots.zip(maps.chunks_exact(grid.cells().max(1))) {
-                let mut values = square.unpad_map(map, grid)?;
+            for (slot, cells) in slots.zip(maps.chunks_exact(grid.cells().max(1))) {
+                let mut values = map(place)?;
+                square.unpad_map_to(cells, grid, &mut values)?;
                 let target = if unit(slot) == Some(Unit::Depth) {
                     let mut unit = DepthUnit::Relative;
                     if let Some(range) = range {

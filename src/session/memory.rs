@@ -44,8 +44,12 @@ pub struct Memory {
     pub session: usize,
     /// What of [`Memory::session`] is the cache of keys and values.
     pub kv_cache: usize,
-    /// One mask or depth map of a reply. Replies are on the heap, one map for each mask and depth.
+    /// One mask or depth map of a reply.
     pub map: usize,
+    /// All masks and depth maps of the reply with the most targets, each rounded up to whole
+    /// [`ALIGNMENT`](crate::arena::ALIGNMENT)s: an [`Arena`] of that size as [`Question::maps`](super::Question::maps) is enough
+    /// for every answer. The rest of a reply (text, ids, boxes, joints) is on the heap.
+    pub reply: usize,
 }
 
 impl Model<Cpu> {
@@ -78,7 +82,8 @@ impl Model<Cpu> {
         let backend = self.backend().in_arena(arena.clone());
         let mut session = Session::new(self.clone(), backend, bounds.positions)?;
         let kv_cache = arena.taken() - session.context.hidden_bytes();
-        session.measure(&image, bounds.visual_prompts)?;
+        let maps = Arena::measuring();
+        session.measure(&image, bounds.visual_prompts, &maps)?;
         let map = crate::checked::Size::product(&[bounds.width, bounds.height, size_of::<f32>()])?.get();
         Ok(Memory {
             weights: self.weight_bytes(),
@@ -87,13 +92,14 @@ impl Model<Cpu> {
             session: arena.peak(),
             kv_cache,
             map,
+            reply: maps.peak(),
         })
     }
 }
 
 impl Session<Cpu> {
     /// Takes the memory of every step of the largest question.
-    fn measure(&mut self, image: &EncodedImage<Cpu>, visual_prompts: usize) -> Result<()> {
+    fn measure(&mut self, image: &EncodedImage<Cpu>, visual_prompts: usize, maps: &Arena) -> Result<()> {
         let (model, backend) = (&self.model, &self.backend);
         let llm = &model.modules().llm;
         let cells = vec![vec![false; image.selected()?.grid.cells()]; visual_prompts];
@@ -103,7 +109,7 @@ impl Session<Cpu> {
         if hidden.rows() > 0 {
             logits(backend, llm, hidden.row_range(0..1)?)?;
         }
-        let place = Place { backend, image, hidden, first: 0, image_first: Some(0) };
+        let place = Place { backend, image, hidden, first: 0, image_first: Some(0), maps };
         decode::measure(model, &place)
     }
 }

@@ -198,7 +198,8 @@ impl<B: Backend> Session<B> {
         let text = text(vocabulary, spoken);
         let hidden = self.context.hidden()?;
         let image_first = self.context.image_first();
-        let place = Place { backend: &self.backend, image, hidden, first: prompt, image_first };
+        let place =
+            Place { backend: &self.backend, image, hidden, first: prompt, image_first, maps: &question.maps };
         let threshold = question.mask_threshold;
         let triplets = decode::triplets(&self.model, &place, &mut answer, &written, threshold)?;
         let flags = answer.flags;

@@ -8,6 +8,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 #[cfg(feature = "std")]
 use std::time::{Duration, Instant};
 
+use crate::arena::Arena;
 use crate::image::VisualPrompt;
 use crate::language::Sampling;
 use crate::reply::Finish;
@@ -42,10 +43,12 @@ pub struct Question<'a> {
     pub max_new_tokens: usize,
     /// A pixel belongs to a mask where its probability is above this (the reference's scripts use 0.4).
     pub mask_threshold: f32,
+    /// Where the masks and depth maps of the reply lie, see [`Memory::reply`](super::Memory::reply).
+    pub maps: Arena,
 }
 
 impl Question<'_> {
-    /// A question of a task, with its plan, greedily, structurally guided, at most 512 tokens.
+    /// A question of a task, with its plan, greedily, structurally guided, at most 512 tokens, maps on the heap.
     pub fn new(task: Task, text: impl Into<String>) -> Self {
         Question {
             prompt: Prompt::Text(text.into()),
@@ -56,6 +59,7 @@ impl Question<'_> {
             sampling: Sampling::GREEDY,
             max_new_tokens: 512,
             mask_threshold: 0.5,
+            maps: Arena::HEAP,
         }
     }
 }

@@ -107,11 +107,22 @@ fn check(model: &Model, width: usize, height: usize, prompts: usize, pixels: &[u
         assert_eq!((image_arena.peak(), image_arena.taken()), (memory.image, memory.image_kept));
         let mut session = model.session_on(on(&session_arena), positions).unwrap();
         let kept = session_arena.taken();
+        let maps = block(memory.reply);
+        let question = Question { maps: maps.clone(), ..question.clone() };
         // A question whose last chunk is as long as a chunk gets, and the same again on what is remembered.
         for _ in 0..2 {
             let reply = session.decode_tokens(&image, &question, &answer).unwrap();
             assert_eq!(bits(&session, &reply), expected);
             assert_eq!(session_arena.taken(), kept, "everything is given back");
+            assert_eq!(maps.taken(), memory.reply, "the reply's maps fill what they were said to take");
+            drop(reply);
+            assert_eq!(maps.taken(), 0);
+        }
+        if memory.reply > 0 {
+            let question = Question { maps: block(memory.reply - ALIGNMENT), ..question.clone() };
+            let refused = session.decode_tokens(&image, &question, &answer).map(|_| ());
+            assert!(matches!(refused, Err(Error::Memory { what: "map", left: Some(_), .. })), "{refused:?}");
+            assert_eq!(question.maps.taken(), 0);
         }
         assert!(session_arena.peak() <= memory.session);
         assert_eq!(session_arena.peak(), memory.session, "the bound is met");

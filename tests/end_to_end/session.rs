@@ -281,7 +281,7 @@ fn a_final_reference_has_a_latent_though_no_token_follows() {
     let full = session.decode_tokens(&image, &depth(), &whole).unwrap();
     let values = |reply: &Reply| match reply.triplets.as_slice() {
         [triplet] => match &triplet.target {
-            Some(Target::Depth(depth)) => depth.values.clone(),
+            Some(Target::Depth(depth)) => depth.values.to_vec(),
             other => panic!("{other:?}"),
         },
         other => panic!("{other:?}"),

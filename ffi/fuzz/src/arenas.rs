@@ -1,4 +1,4 @@
-//! Questions how much memory is needed, and sessions in memory that the host lends, or pretends to.
+//! Questions how much memory is needed, and sessions, images and replies in memory that the host lends, or pretends to.
 
 use core::cell::UnsafeCell;
 use core::ffi::c_void;
@@ -30,6 +30,18 @@ pub fn lent_to_images(random: &mut Random) -> (*mut c_void, usize) {
     let lent = LENT_TO_IMAGES.0.get().cast::<c_void>();
     let memory = random.pick(&[ptr::null_mut(), lent, lent, lent, lent.wrapping_byte_add(1)]);
     (memory, random.pick(&[0, 500, SIZE, SIZE, SIZE]))
+}
+
+static LENT_TO_REPLIES: Lent = Lent(UnsafeCell::new([0; SIZE]));
+
+/// Memory for the maps of a reply: most often none; else one of eight places, which may be lent already, or too small.
+pub fn lent_to_replies(random: &mut Random) -> (*mut c_void, usize) {
+    if random.chance(70) {
+        return (ptr::null_mut(), 0);
+    }
+    let place = LENT_TO_REPLIES.0.get().cast::<c_void>().wrapping_byte_add(random.below(8) * (SIZE / 8));
+    let memory = random.pick(&[place, place, place, place, place.wrapping_byte_add(1), ptr::null_mut()]);
+    (memory, random.pick(&[SIZE / 8, SIZE / 8, SIZE / 8, 9_000, 64, 0]))
 }
 
 impl World {

@@ -9,6 +9,7 @@ use triplet_c::session::*;
 use triplet_c::status::{TRIPLET_OK, triplet_status};
 use triplet_c::target::*;
 
+use crate::arenas::lent_to_replies;
 use crate::host::{CallBack, call_back};
 use crate::padded::Padded;
 use crate::world::{HEIGHT, WIDTH, World};
@@ -29,7 +30,10 @@ impl World {
     /// Options that nothing is wrong with.
     fn sensible(&mut self) -> triplet_ask_options {
         let random = &mut self.random;
+        let (memory, memory_size) = lent_to_replies(random);
         triplet_ask_options {
+            memory,
+            memory_size,
             task: random.below(10) as triplet_task,
             question: random.pick(&QUESTIONS).as_ptr(),
             max_new_tokens: random.pick(&[1, 4, 8, 8, 12]),

@@ -1,12 +1,12 @@
 /* Memory of the caller's: its size is asked for before the model is loaded, it suffices, and 64 bytes less do not.
- * Argument: a model directory. */
+ * Arguments: a model directory, its slots for masks, its slots for depth maps. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "triplet.h"
 
-enum { WIDTH = 56, HEIGHT = 40, POSITIONS = 256, ANSWER = 60 };
+enum { WIDTH = 56, HEIGHT = 40, POSITIONS = 256, ANSWER = 120 };
 
 static void check(triplet_status status, const char *what) {
     if (status != TRIPLET_OK) {
@@ -31,18 +31,51 @@ static void *lend(size_t size) {
     return memory;
 }
 
-/* The answer to one question as JSON, to free. */
-static char *ask(triplet_session *session, const triplet_image *image) {
+static size_t masks, depths;
+
+/* A question whose answer has as many masks and depth maps as the model has slots for. */
+static void fill(triplet_ask_options *options) {
+    static triplet_plan_item plan[] = {{"ball", "mask", 0}, {"room", "depth", 0}};
+    plan[0].count = masks;
+    plan[1].count = depths;
+    check(triplet_ask_options_init(options, sizeof *options), "options");
+    options->question = "How far away is everything?";
+    options->max_new_tokens = ANSWER;
+    options->units = TRIPLET_UNIT_MASK | TRIPLET_UNIT_DEPTH;
+    options->guide = TRIPLET_GUIDE_PLANNED;
+    options->plan = plan;
+    options->plan_count = 2;
+}
+
+/* The answer as JSON, to free. Its maps must lie in `memory` where that is not NULL. */
+static char *ask(triplet_session *session, const triplet_image *image, unsigned char *memory, size_t size) {
     triplet_ask_options options;
-    triplet_reply *reply;
+    triplet_reply *reply, *other;
+    triplet_reply_info info;
+    triplet_mask mask;
+    triplet_depth depth;
     const char *json;
     char *copy;
     size_t length;
-    check(triplet_ask_options_init(&options, sizeof options), "options");
-    options.task = TRIPLET_TASK_DEPTH;
-    options.question = "How far away is everything?";
-    options.max_new_tokens = ANSWER;
+    fill(&options);
+    options.memory = memory;
+    options.memory_size = size;
     check(triplet_session_ask(session, image, &options, &reply), "ask");
+    info.struct_size = sizeof info;
+    check(triplet_reply_get_info(reply, &info), "info");
+    expect(info.triplet_count == masks + depths, "every map was asked for");
+    mask.struct_size = sizeof mask;
+    depth.struct_size = sizeof depth;
+    check(triplet_reply_get_mask(reply, masks - 1, &mask), "mask");
+    check(triplet_reply_get_depth(reply, masks + depths - 1, &depth), "depth");
+    if (memory != NULL) {
+        const unsigned char *last = (const unsigned char *)mask.probabilities;
+        expect(last > memory && last < memory + size, "masks lie in the memory that is lent");
+        expect((const unsigned char *)(depth.values + WIDTH * HEIGHT) == memory + size, "the depth map ends where it does");
+        expect(triplet_session_ask(session, image, &options, &other) == TRIPLET_INVALID_ARGUMENT && other == NULL &&
+                   strstr(triplet_last_error(), "memory is lent") != NULL,
+               "the reply's memory is its own");
+    }
     check(triplet_reply_get_json(reply, &json, &length), "json");
     copy = malloc(length + 1);
     if (copy == NULL)
@@ -62,11 +95,15 @@ int main(int count, char **words) {
     triplet_image *image, *refused;
     triplet_session_options options;
     triplet_session *session, *other;
-    void *image_memory, *session_memory;
+    triplet_ask_options ask_options;
+    triplet_reply *reply;
+    void *image_memory, *session_memory, *reply_memory;
     char *usual, *lent;
     size_t i;
-    if (count != 2)
+    if (count != 4)
         return 4;
+    masks = strtoul(words[2], NULL, 10);
+    depths = strtoul(words[3], NULL, 10);
     for (i = 0; i < sizeof pixels; i++)
         pixels[i] = (unsigned char)(i * 7 % 251);
 
@@ -84,6 +121,7 @@ int main(int count, char **words) {
     check(triplet_model_get_memory(model, &bounds, &after), "memory");
     expect(memcmp(&before, &after, sizeof before) == 0, "the model takes what was foretold");
     expect(before.map == WIDTH * HEIGHT * sizeof(float), "a map has a float for each pixel");
+    expect(before.reply == (masks + depths) * before.map, "a reply has as many maps as there are slots for them");
     expect(before.image % TRIPLET_MEMORY_ALIGNMENT == 0 && before.session % TRIPLET_MEMORY_ALIGNMENT == 0, "sizes");
 
     /* The answer without. */
@@ -96,13 +134,14 @@ int main(int count, char **words) {
     check(triplet_session_options_init(&options, sizeof options), "options");
     options.positions = POSITIONS;
     check(triplet_session_create_with(model, &options, &session), "session");
-    usual = ask(session, image);
+    usual = ask(session, image, NULL, 0);
     check(triplet_session_destroy(&session), "destroy");
     check(triplet_image_destroy(&image), "destroy");
 
     /* The same in memory that is lent. */
     image_memory = lend(before.image);
     session_memory = lend(before.session);
+    reply_memory = lend(before.reply);
     view.memory = image_memory;
     view.memory_size = before.image;
     check(triplet_image_create(model, &view, &image), "image in memory that is lent");
@@ -110,7 +149,7 @@ int main(int count, char **words) {
     options.memory_size = before.session;
     check(triplet_session_create_with(model, &options, &session), "session in memory that is lent");
     for (i = 0; i < 3; i++) {
-        lent = ask(session, image);
+        lent = ask(session, image, reply_memory, before.reply);
         expect(strcmp(usual, lent) == 0, "the answer is the same");
         free(lent);
     }
@@ -138,17 +177,26 @@ int main(int count, char **words) {
     options.memory_size = before.session;
     check(triplet_image_create(model, &view, &image), "image again");
     check(triplet_session_create_with(model, &options, &session), "session again");
-    lent = ask(session, image);
+    lent = ask(session, image, NULL, 0);
     expect(strcmp(usual, lent) == 0, "the answer is the same again");
+    free(lent);
+    fill(&ask_options);
+    ask_options.memory = reply_memory;
+    ask_options.memory_size = before.reply - TRIPLET_MEMORY_ALIGNMENT;
+    expect(triplet_session_ask(session, image, &ask_options, &reply) == TRIPLET_OUT_OF_MEMORY && reply == NULL,
+           "64 bytes less are too few for the reply");
+    lent = ask(session, image, reply_memory, before.reply);
+    expect(strcmp(usual, lent) == 0, "the session goes on");
     check(triplet_session_destroy(&session), "destroy");
     check(triplet_image_destroy(&image), "destroy");
     check(triplet_model_destroy(&model), "destroy");
     expect(triplet_live_handles() == 0, "no handle is left");
-    printf("weights %zu image %zu kept %zu session %zu kv_cache %zu\n", before.weights, before.image, before.image_kept,
-           before.session, before.kv_cache);
+    printf("weights %zu image %zu kept %zu session %zu kv_cache %zu reply %zu\n", before.weights, before.image,
+           before.image_kept, before.session, before.kv_cache, before.reply);
     free(usual);
     free(lent);
     free(image_memory);
     free(session_memory);
+    free(reply_memory);
     return 0;
 }

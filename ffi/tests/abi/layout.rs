@@ -68,7 +68,7 @@ fn c_and_rust_agree() {
             struct_size, reserved, config, config_len, tokenizer, tokenizer_len, weights, weights_len, release, user_data,
         }
         triplet_memory_bounds { struct_size, positions, width, height, visual_prompts }
-        triplet_memory { struct_size, reserved, weights, image, image_kept, session, kv_cache, map }
+        triplet_memory { struct_size, reserved, weights, image, image_kept, session, kv_cache, map, reply }
         triplet_session_options { struct_size, positions, memory, memory_size }
         triplet_model_info { struct_size, units, threads, vocab_size, warning_count }
         triplet_image_view { struct_size, format, pixels, size, width, height, stride, memory, memory_size }
@@ -77,7 +77,7 @@ fn c_and_rust_agree() {
         triplet_ask_options {
             struct_size, task, question, elements, units, prompts, prompt_count, prompt_ids, prompt_id_count, guide, vd_cot,
             plan, plan_count, temperature, top_p, seed, top_k, max_new_tokens, mask_threshold, time_limit_ms, on_event,
-            user_data,
+            user_data, memory, memory_size,
         }
         triplet_reply_info {
             struct_size, finish, flags, has_plan, text, text_len, sentence, sentence_len, ids, id_count, triplet_count,

@@ -87,8 +87,8 @@ fn the_cpp_wrapper_and_its_example_work() {
 #[test]
 fn memory_of_the_callers_suffices_and_is_given_back() {
     let program = build(&["cc", "-std=c11"], "arena", &repository().join("ffi/tests/abi/arena.c"));
-    for model in [tiny_model(), shipped_model()] {
-        let printed = run(&program, &[&model]);
+    for (model, masks, depths) in [(tiny_model(), "3", "2"), (shipped_model(), "12", "2")] {
+        let printed = run(&program, &[&model, masks, depths]);
         assert!(printed.starts_with("weights "), "{printed}");
         println!("{model}: {printed}");
     }
