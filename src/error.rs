@@ -88,6 +88,16 @@ pub enum Error {
         /// Bytes that were left of memory of a fixed size; `None` where the system refused.
         left: Option<u64>,
     },
+    /// A GPU or its driver refused.
+    Device {
+        /// The driver's call, for example `cuMemAlloc`, or what was looked for.
+        call: &'static str,
+        /// What the driver said.
+        reason: String,
+        /// Whether nothing more can be had from the device in this process: what is on it is gone, and the work can only be
+        /// taken up elsewhere.
+        lost: bool,
+    },
 }
 
 impl fmt::Display for Error {
@@ -105,6 +115,10 @@ impl fmt::Display for Error {
             Error::Missing { module } => write!(f, "the model has no {module}"),
             Error::Memory { what, bytes, left: Some(left) } => {
                 write!(f, "out of memory: {what} needs {bytes} bytes, but {left} are left")
+            }
+            Error::Device { call, reason, lost } => {
+                let after = if *lost { "; the device is lost to this process" } else { "" };
+                write!(f, "{call}: {reason}{after}")
             }
             Error::Memory { what, bytes, left: None } => {
                 write!(f, "out of memory: {what} needs {bytes} bytes, which could not be had")

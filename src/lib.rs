@@ -12,6 +12,8 @@ pub mod backend;
 pub mod checked;
 pub mod config;
 pub mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod error;
 #[cfg(feature = "finetune")]
 pub mod finetune;

@@ -1,0 +1,5 @@
+//! NVIDIA GPUs.
+#![deny(unsafe_code)]
+
+#[allow(unsafe_code)]
+pub mod driver;
