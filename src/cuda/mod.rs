@@ -1,4 +1,4 @@
-//! NVIDIA GPUs.
+//! NVIDIA GPUs: so far the driver, without operations.
 #![deny(unsafe_code)]
 
 #[allow(unsafe_code)]

@@ -29,7 +29,7 @@ pub use event::Event;
 pub use graph::Graph;
 pub use memory::{DeviceMemory, DevicePointer, HostMemory};
 pub use module::{Function, Module};
-pub use stream::{Argument, Stream};
+pub use stream::{MAX_ARGUMENTS, Stream};
 
 use crate::error::{Error, Result};
 use calls::{Calls, Code};
@@ -167,7 +167,9 @@ fn is_memory(code: Code) -> bool {
 /// What a user can do about an error whose name does not say it.
 fn hint(code: Code) -> Option<&'static str> {
     match code {
-        3 | 999 => Some("the driver does not come up; is libnvidia-ptxjitcompiler there, the device in the container?"),
+        3 | 999 => Some(
+            "the driver does not come up; is libnvidia-ptxjitcompiler there, the device in the container?",
+        ),
         34 => Some("the toolkit's stub was loaded instead of a driver"),
         100 => Some("the driver sees no GPU"),
         101 => Some("there is no GPU of this number"),

@@ -113,8 +113,7 @@ impl Module {
         let _current = context.enter()?;
         let mut raw = ptr::null_mut();
         // SAFETY: a C string; the module is there; `raw` can be written.
-        let code =
-            unsafe { (context.calls().module_get_function)(&mut raw, self.inner.raw, text.as_ptr()) };
+        let code = unsafe { (context.calls().module_get_function)(&mut raw, self.inner.raw, text.as_ptr()) };
         context.check_with("cuModuleGetFunction", code, || name.to_string())?;
         if shared > SHARED_WITHOUT_ASKING {
             let attribute = CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES as c_int;

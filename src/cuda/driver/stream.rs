@@ -22,33 +22,8 @@ unsafe impl Send for Stream {}
 // SAFETY: as above.
 unsafe impl Sync for Stream {}
 
-/// A parameter of a kernel.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Argument {
-    /// `.u64`: an address.
-    Pointer(DevicePointer),
-    /// `.u32`
-    U32(u32),
-    /// `.u64`
-    U64(u64),
-    /// `.f32`
-    F32(f32),
-}
-
-impl Argument {
-    /// The parameter's bytes, little endian, at the start of eight.
-    pub fn bits(self) -> u64 {
-        match self {
-            Argument::Pointer(pointer) => pointer.0,
-            Argument::U32(x) => x.into(),
-            Argument::U64(x) => x,
-            Argument::F32(x) => x.to_bits().into(),
-        }
-    }
-}
-
 /// Most parameters of a kernel.
-pub const MAX_ARGUMENTS: usize = 32;
+pub const MAX_ARGUMENTS: usize = 24;
 
 impl Context {
     /// A stream of its own, which does not wait for the default stream.
@@ -93,9 +68,8 @@ impl Stream {
         let _current = self.context.enter()?;
         let to = to.pointer().offset(at as u64);
         // SAFETY: both have the bytes; `from` waits for the event before anyone else touches it.
-        let code = unsafe {
-            (self.context.calls().memcpy_htod_async)(to.0, from.start().cast(), bytes, self.raw)
-        };
+        let code =
+            unsafe { (self.context.calls().memcpy_htod_async)(to.0, from.start().cast(), bytes, self.raw) };
         self.context.check("cuMemcpyHtoDAsync", code)?;
         self.lend(from)
     }
@@ -111,30 +85,28 @@ impl Stream {
         let _current = self.context.enter()?;
         let from = from.pointer().offset(at as u64);
         // SAFETY: as in `upload`.
-        let code = unsafe {
-            (self.context.calls().memcpy_dtoh_async)(to.start().cast(), from.0, bytes, self.raw)
-        };
+        let code =
+            unsafe { (self.context.calls().memcpy_dtoh_async)(to.start().cast(), from.0, bytes, self.raw) };
         self.context.check("cuMemcpyDtoHAsync", code)?;
         self.lend(to)
     }
 
-    /// Sets `bytes` of `memory` from byte `at` on to `value`.
+    /// Sets `bytes` from `start` on to `value`. That they are the caller's is the caller's affair.
     ///
     /// # Errors
-    /// As [`Stream::upload`].
-    pub fn fill(&self, memory: &DeviceMemory, at: usize, bytes: usize, value: u8) -> Result<()> {
-        self.ensure("fill", at.checked_add(bytes), memory.bytes())?;
+    /// [`Error::Device`].
+    pub fn fill(&self, start: DevicePointer, bytes: usize, value: u8) -> Result<()> {
         if bytes == 0 {
             return Ok(());
         }
         let _current = self.context.enter()?;
-        let start = memory.pointer().offset(at as u64);
-        // SAFETY: the memory has the bytes.
+        // SAFETY: the driver checks the address.
         let code = unsafe { (self.context.calls().memset_d8_async)(start.0, value, bytes, self.raw) };
         self.context.check("cuMemsetD8Async", code)
     }
 
-    /// Starts a kernel: `grid` blocks of `block` threads with `shared` bytes of dynamic shared memory.
+    /// Starts a kernel: `grid` blocks of `block` threads with `shared` bytes of dynamic shared memory. Each argument is eight
+    /// bytes, of which a narrower parameter takes the first.
     ///
     /// What the kernel reads and writes is the kernel's and its launcher's affair: the launcher gives it pointers to memory
     /// that is large enough for the sizes that it gives.
@@ -146,13 +118,13 @@ impl Stream {
         function: &Function,
         [grid, block]: [[u32; 3]; 2],
         shared: u32,
-        arguments: &[Argument],
+        arguments: &[u64],
     ) -> Result<()> {
         self.ensure("launch", Some(arguments.len()), MAX_ARGUMENTS)?;
         let mut values = [0u64; MAX_ARGUMENTS];
         let mut pointers: [*mut c_void; MAX_ARGUMENTS] = [ptr::null_mut(); MAX_ARGUMENTS];
         for ((value, pointer), argument) in values.iter_mut().zip(&mut pointers).zip(arguments) {
-            *value = argument.bits();
+            *value = *argument;
             *pointer = ptr::from_mut(value).cast();
         }
         let _current = self.context.enter()?;
