@@ -137,7 +137,7 @@ impl World {
         &mut self,
         init: unsafe extern "C" fn(*mut T, usize) -> triplet_status,
     ) -> Option<triplet_status> {
-        let mut out = Padded::out([0u64; 16]);
+        let mut out = Padded::out([0u64; 32]);
         let own = size_of::<T>();
         assert!(own <= size_of_val(&out.value));
         let size = self.random.pick(&[own, own, own, own + 8, 0, 4, 5, 8, 40, 1024, 5000, usize::MAX]);
