@@ -48,16 +48,16 @@ pub const CALLS: &[(&str, u32, Call)] = &[
     ("triplet_box_to_xywh", OFTEN, |world| world.convert(triplet_box_to_xywh)),
     ("triplet_box_to_cxcywh", OFTEN, |world| world.convert(triplet_box_to_cxcywh)),
     ("triplet_box_to_normalised", OFTEN, World::normalise),
-    ("triplet_model_open", 14, World::open),
+    ("triplet_model_open", 20, World::open),
     ("triplet_model_from_bytes", 14, World::open_bytes),
     ("triplet_model_destroy", 60, |world| {
         Some(world.models.destroy(&mut world.random, triplet_model_destroy))
     }),
     ("triplet_model_get_info", OFTEN, World::model_info),
     ("triplet_model_warning", OFTEN, World::model_warning),
-    ("triplet_image_create", 30, World::image),
+    ("triplet_image_create", 40, World::image),
     ("triplet_image_size", OFTEN, World::image_size),
-    ("triplet_image_destroy", 40, |world| {
+    ("triplet_image_destroy", 50, |world| {
         Some(world.images.destroy(&mut world.random, triplet_image_destroy))
     }),
     ("triplet_session_create", 40, World::session),
@@ -65,7 +65,7 @@ pub const CALLS: &[(&str, u32, Call)] = &[
     ("triplet_session_destroy", 60, |world| {
         Some(world.sessions.destroy(&mut world.random, triplet_session_destroy))
     }),
-    ("triplet_session_ask", 200, World::ask),
+    ("triplet_session_ask", 260, World::ask),
     ("triplet_session_decode_tokens", 70, World::decode_tokens),
     ("triplet_session_cancel", OFTEN, World::cancel),
     ("triplet_session_resume", OFTEN, World::resume),

@@ -201,10 +201,10 @@ impl Models {
         Ok(())
     }
 
-    /// A directory: every other time the one that is fine, else as often one that loads and fails later as one that does not
-    /// load.
+    /// A directory: every other time the one that is fine, else more often one that loads and fails later than one that does
+    /// not load.
     pub fn directory(&self, random: &mut Random) -> &Directory {
-        let loads = random.chance(50);
+        let loads = random.chance(75);
         let odd =
             || self.directories.iter().filter(|other| !other.fine && (other.opens == TRIPLET_OK) == loads);
         let which = random.below(odd().count().max(1));
