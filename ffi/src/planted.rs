@@ -2,6 +2,7 @@
 //! `--cfg triplet_planted`.
 
 use core::hint::black_box;
+use std::sync::Barrier;
 use std::thread;
 
 use crate::guard::guard;
@@ -29,10 +30,14 @@ pub fn race() -> u64 {
     // SAFETY: none, that is the defect: both threads write.
     unsafe impl Send for Count {}
     let mut count = 0u64;
+    // Both are there before either counts: nothing that a thread does at its end orders them.
+    let start = Barrier::new(2);
     thread::scope(|scope| {
         for place in [Count(&raw mut count), Count(&raw mut count)] {
+            let start = &start;
             scope.spawn(move || {
                 let Count(place) = { place };
+                start.wait();
                 for _ in 0..1000 {
                     // SAFETY: none, that is the defect.
                     unsafe { *black_box(place) += 1 };
