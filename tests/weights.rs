@@ -9,7 +9,8 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use triplet::Error;
 use triplet::config::ModelDir;
-use triplet::weights::{Access, Dtype, MAX_HEADER, Storage, Verified, Weights};
+use triplet::cpu::Cpu;
+use triplet::weights::{Access, Dtype, Loader, MAX_HEADER, Storage, Verified, Weights};
 
 /// A safetensors file with this header text and `data` bytes of zeros.
 fn file(header: &str, data: usize) -> Vec<u8> {
@@ -285,9 +286,61 @@ proptest! {
     fn mutated_numbers_never_panic(
         shape in prop::collection::vec(prop_oneof![0u64..4, any::<u64>()], 0..4),
         range in (prop_oneof![0u64..40, any::<u64>()], prop_oneof![0u64..40, any::<u64>()]),
-        dtype in prop_oneof![Just("F32"), Just("F16"), Just("BF16"), Just("I64"), Just("F4"), Just("X")],
+        dtype in prop_oneof![Just("F32"), Just("F16"), Just("BF16"), Just("I8"), Just("U8"), Just("I64"), Just("F4"), Just("X")],
     ) {
         let text = header(&[tensor("a", "F32", &[2], (0, 8)), tensor("b", dtype, &shape, range)]);
         read_everything(file(&text, 24));
     }
+}
+
+/// A loader of linear layers over `tensors`, with zeros for data.
+fn matrix(tensors: &[String], bytes: usize, shape: &[usize]) -> Result<(), Error> {
+    let weights = Weights::from_vec(file(&header(tensors), bytes))?;
+    let cpu = Cpu::with_threads(1);
+    let loader = Loader::new(&weights, &cpu, "a").quantised();
+    loader.child("b").matrix("weight", shape)?;
+    assert_eq!(loader.unused(), [""; 0], "integers and scales are taken");
+    assert_eq!(loader.taken_bytes(), bytes);
+    Ok(())
+}
+
+#[test]
+fn quantised_matrices_are_taken_with_their_scales() {
+    let (weight, scale) = ("a.b.weight", "a.b.weight_scale");
+    let eight = tensor(weight, "I8", &[4, 96], (0, 384));
+    let four = tensor(weight, "U8", &[4, 48], (0, 192));
+    matrix(&[eight.clone(), tensor(scale, "F32", &[4], (384, 400))], 400, &[4, 96]).unwrap();
+    matrix(&[eight.clone(), tensor(scale, "F16", &[4], (384, 392))], 392, &[4, 96]).unwrap();
+    matrix(&[four.clone(), tensor(scale, "F16", &[4, 3], (192, 216))], 216, &[4, 96]).unwrap();
+    matrix(&[four.clone(), tensor(scale, "F32", &[4, 3], (192, 240))], 240, &[4, 96]).unwrap();
+    let kernel = tensor(weight, "I8", &[4, 96, 1, 1], (0, 384));
+    matrix(&[kernel, tensor(scale, "F32", &[4], (384, 400))], 400, &[4, 96, 1, 1]).unwrap();
+
+    let refused = |tensors: &[String], bytes, name, word| {
+        names(matrix(tensors, bytes, &[4, 96]).unwrap_err(), name, word);
+    };
+    refused(&[eight.clone()], 384, scale, "missing");
+    refused(&[eight.clone(), tensor(scale, "F32", &[2, 2], (384, 400))], 400, scale, "asks for [4]");
+    refused(&[eight.clone(), tensor(scale, "BF16", &[4], (384, 392))], 392, scale, "F32 or F16");
+    refused(&[eight.clone(), tensor(scale, "I64", &[4], (384, 416))], 416, scale, "I64");
+    refused(&[four.clone(), tensor(scale, "F32", &[4], (192, 208))], 208, scale, "asks for [4, 3]");
+    let short = tensor(weight, "I8", &[4, 95], (0, 380));
+    refused(&[short, tensor(scale, "F32", &[4], (380, 396))], 396, weight, "asks for [4, 96]");
+    let short = tensor(weight, "U8", &[4, 96], (0, 384));
+    refused(&[short, tensor(scale, "F32", &[4, 3], (384, 432))], 432, weight, "asks for [4, 48]");
+    let float = tensor(weight, "F16", &[4, 96], (0, 768));
+    refused(&[float, tensor(scale, "F32", &[4], (768, 784))], 784, scale, "not quantised");
+    let odd = [tensor(weight, "U8", &[4, 40], (0, 160)), tensor(scale, "F32", &[4, 2], (160, 192))];
+    names(matrix(&odd, 192, &[4, 80]).unwrap_err(), weight, "32 does not divide");
+}
+
+#[test]
+fn a_quantised_matrix_is_refused_where_none_may_be() {
+    let tensors =
+        [tensor("a.weight", "I8", &[4, 96], (0, 384)), tensor("a.weight_scale", "F32", &[4], (384, 400))];
+    let weights = Weights::from_vec(file(&header(&tensors), 400)).unwrap();
+    let cpu = Cpu::with_threads(1);
+    let loader = Loader::new(&weights, &cpu, "a");
+    names(loader.matrix("weight", &[4, 96]).map(drop).unwrap_err(), "a.weight", "I8");
+    names(loader.quantised().weight("weight", &[4, 96]).map(drop).unwrap_err(), "a.weight", "I8");
 }

@@ -28,7 +28,7 @@ pub use train::{AdamwStep, AttentionGradients, LinearGradients, LinearParameters
 
 use crate::arena::Arena;
 use crate::error::{Error, Result};
-use crate::weights::Tensor;
+use crate::weights::{Quantised, Tensor};
 
 /// Height and width of a feature map in cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,6 +172,15 @@ pub trait Backend: Clone {
     /// # Errors
     /// [`Error::Memory`] where a device cannot hold it.
     fn store(&self, tensor: &Tensor) -> Result<Self::Stored>;
+
+    /// Takes a quantised matrix, which then serves as the weight of [`Backend::linear`] and of nothing else.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] where the backend cannot compute with it; [`Error::Memory`] where a device cannot hold it.
+    fn store_quantised(&self, matrix: &Quantised) -> Result<Self::Stored> {
+        let reason = "is quantised, which this backend cannot compute with".into();
+        Err(Error::Tensor { name: matrix.name().into(), reason })
+    }
 
     /// A matrix of zeros.
     ///

@@ -1,22 +1,25 @@
 //! `impl Backend for Cpu`: check the shapes, allocate the output, run the operation.
 #![forbid(unsafe_code)]
 
+use alloc::format;
+
 use super::Cpu;
 use super::conv2d::Windows;
 use super::finish::Finish;
-use super::mat::{Elements, Mat, Rows};
+use super::mat::{Elements, Mat, Rows, Stored};
 use super::product::{self, Right, product};
 use super::room::vector;
 use super::{
-    activate, add, attention, conv2d, depthwise, embedding, group_norm, layer_norm, resize, rms_norm, rope,
+    activate, add, attention, conv2d, depthwise, embedding, group_norm, layer_norm, matvec, product_int8,
+    resize, rms_norm, rope,
 };
 use crate::arena::{Arena, Buffer, Room};
 use crate::backend::{
     Activation, Attention, Backend, Conv, Epilogue, Grid, Matrix, Resize, View, Weight, check,
 };
 use crate::checked::{Size, quotient};
-use crate::error::Result;
-use crate::weights::Tensor;
+use crate::error::{Error, Result};
+use crate::weights::{Quantised, Tensor};
 
 impl Cpu {
     /// Room for `rows * cols` elements; NaN and a canary where the backend is poisoned.
@@ -47,12 +50,25 @@ impl Cpu {
     }
 }
 
+/// A quantised matrix can only be used as a whole, in its own shape.
+fn check_quantised(weight: &Weight<Cpu>, stored: &Quantised, sizes: [usize; 2]) -> Result<()> {
+    if stored.sizes() == sizes && weight.columns().is_none() {
+        return Ok(());
+    }
+    let reason = format!("a quantised matrix of {:?} as one of {sizes:?}", stored.sizes());
+    Err(Error::Shape { operand: "linear.weight", reason })
+}
+
 impl Backend for Cpu {
     type Buffer = Buffer;
-    type Stored = Tensor;
+    type Stored = Stored;
 
-    fn store(&self, tensor: &Tensor) -> Result<Tensor> {
-        Ok(tensor.clone())
+    fn store(&self, tensor: &Tensor) -> Result<Stored> {
+        Ok(Stored::Tensor(tensor.clone()))
+    }
+
+    fn store_quantised(&self, matrix: &Quantised) -> Result<Stored> {
+        Ok(Stored::Quantised(matrix.clone()))
     }
 
     fn zeros(&self, rows: usize, cols: usize) -> Result<Matrix<Cpu>> {
@@ -181,12 +197,34 @@ impl Backend for Cpu {
         epilogue: Epilogue<Cpu>,
     ) -> Result<Matrix<Cpu>> {
         let n = check::linear(x, weight, bias, &epilogue)?;
-        let rows = Rows::new(weight, n, x.cols())?;
-        let scratch = Finish::scratch(bias, &epilogue) + product::scratch(self, x.rows(), x.cols(), n);
-        self.matrix("linear", [x.rows(), n], scratch, |out, scratch| {
+        let of_finish = Finish::scratch(bias, &epilogue);
+        let (rows, k) = (x.rows(), x.cols());
+        if let Stored::Quantised(stored) = weight.stored() {
+            check_quantised(weight, stored, [n, k])?;
+        }
+        if let (Stored::Quantised(weight), false) = (weight.stored(), self.exact) {
+            let scratch = of_finish + product_int8::scratch(self, rows, k);
+            return self.matrix("linear", [rows, n], scratch, |out, scratch| {
+                let mut room = Room::new(scratch);
+                let finish = Finish::new(self.isa, bias, &epilogue, &mut room)?;
+                product_int8::product(self, Mat::new(x)?, weight, &finish, room.rest(), out);
+                Ok(())
+            });
+        }
+        let right = match weight.stored() {
+            Stored::Tensor(_) => Right::Weight(Rows::new(weight, n, k)?),
+            Stored::Quantised(weight) => Right::Quantised(weight),
+        };
+        let scratch = of_finish + product::scratch(self, rows, k, n);
+        self.matrix("linear", [rows, n], scratch, |out, scratch| {
             let mut room = Room::new(scratch);
             let finish = Finish::new(self.isa, bias, &epilogue, &mut room)?;
-            product(self, &Mat::new(x)?, Right::Weight(rows), n, &finish, room.rest(), out);
+            match right {
+                Right::Weight(weight) if rows <= matvec::FEW => {
+                    matvec::matvec(self, Mat::new(x)?, weight, n, &finish, out);
+                }
+                right => product(self, &Mat::new(x)?, right, n, &finish, room.rest(), out),
+            }
             Ok(())
         })
     }

@@ -7,6 +7,7 @@
 
 use core::sync::atomic::{AtomicU8, Ordering};
 
+use super::dots::DotOp;
 use super::lanes::Lanes;
 use super::portable::Portable;
 
@@ -20,11 +21,13 @@ pub enum Isa {
     Avx2,
     /// x86-64 with AVX-512 F, VL, BW and DQ.
     Avx512,
+    /// AVX-512 with VNNI, products of bytes; other work is that of [`Isa::Avx512`].
+    Avx512Vnni,
 }
 
 impl Isa {
     /// Every variant, slowest first.
-    pub const ALL: [Isa; 3] = [Isa::Portable, Isa::Avx2, Isa::Avx512];
+    pub const ALL: [Isa; 4] = [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Avx512Vnni];
 
     /// Whether this machine can run it.
     pub fn is_available(self) -> bool {
@@ -41,12 +44,13 @@ impl Isa {
         Isa::available().last().unwrap_or(Isa::Portable)
     }
 
-    /// `portable`, `avx2` or `avx512`.
+    /// `portable`, `avx2`, `avx512` or `avx512vnni`.
     pub const fn name(self) -> &'static str {
         match self {
             Isa::Portable => "portable",
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
+            Isa::Avx512Vnni => "avx512vnni",
         }
     }
 
@@ -60,6 +64,7 @@ impl Isa {
             Isa::Portable => 1,
             Isa::Avx2 => 2,
             Isa::Avx512 => 4,
+            Isa::Avx512Vnni => 8,
         }
     }
 
@@ -77,10 +82,42 @@ impl Isa {
         match self {
             // SAFETY: the processor and the operating system support the features that the function enables.
             Isa::Avx2 if self.is_available() => unsafe { avx2(op) },
-            // SAFETY: as above.
-            Isa::Avx512 if self.is_available() => unsafe { avx512(op) },
+            // SAFETY: as above; VNNI comes on top of the others.
+            Isa::Avx512 | Isa::Avx512Vnni if self.is_available() => unsafe { avx512(op) },
             _ => op.run(Portable),
         }
+    }
+
+    /// As [`Isa::run`] for products by row.
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+    pub(super) fn run_dots<O: DotOp>(self, op: O) -> O::Out {
+        #[target_feature(enable = "avx2,fma,f16c")]
+        fn avx2<O: DotOp>(op: O) -> O::Out {
+            op.run(Avx2(()))
+        }
+        #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c")]
+        fn avx512<O: DotOp>(op: O) -> O::Out {
+            op.run(Avx512(()))
+        }
+        #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512vnni,avx2,fma,f16c")]
+        fn avx512vnni<O: DotOp>(op: O) -> O::Out {
+            op.run(Avx512Vnni(Avx512(())))
+        }
+        match self {
+            // SAFETY: the processor and the operating system support the features that the function enables.
+            Isa::Avx2 if self.is_available() => unsafe { avx2(op) },
+            // SAFETY: as above.
+            Isa::Avx512 if self.is_available() => unsafe { avx512(op) },
+            // SAFETY: as above.
+            Isa::Avx512Vnni if self.is_available() => unsafe { avx512vnni(op) },
+            _ => op.run(Portable),
+        }
+    }
+
+    /// Runs `op`.
+    #[cfg(not(all(target_arch = "x86_64", target_feature = "sse2")))]
+    pub(super) fn run_dots<O: DotOp>(self, op: O) -> O::Out {
+        op.run(Portable)
     }
 
     /// Runs `op`.
@@ -109,6 +146,11 @@ pub(super) struct Avx2(());
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 #[derive(Clone, Copy)]
 pub(super) struct Avx512(());
+
+/// Proof that VNNI may be used, and [`Avx512`].
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+#[derive(Clone, Copy)]
+pub(super) struct Avx512Vnni(pub(super) Avx512);
 
 /// Bit set of [`Isa::bit`]; 0 before the first look.
 static DETECTED: AtomicU8 = AtomicU8::new(0);
@@ -149,13 +191,17 @@ fn detect() -> u8 {
     }
     // SAFETY: OSXSAVE was just seen.
     let saved = unsafe { saved_registers() };
-    // Leaf 7, EBX: 5 AVX2, 16 AVX-512 F, 17 DQ, 30 BW, 31 VL.
-    let extended = __cpuid_count(7, 0).ebx;
+    // Leaf 7, EBX: 5 AVX2, 16 AVX-512 F, 17 DQ, 30 BW, 31 VL; ECX: 11 AVX-512 VNNI.
+    let leaf = __cpuid_count(7, 0);
+    let extended = leaf.ebx;
     // XCR0: 1 SSE and 2 AVX state saved; 5 to 7 mask registers and the wide halves.
     if saved & 0x06 == 0x06 && has(extended, &[5]) {
         found |= Isa::Avx2.bit();
         if saved & 0xE6 == 0xE6 && has(extended, &[16, 17, 30, 31]) {
             found |= Isa::Avx512.bit();
+            if has(leaf.ecx, &[11]) {
+                found |= Isa::Avx512Vnni.bit();
+            }
         }
     }
     found

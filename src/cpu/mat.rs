@@ -8,7 +8,17 @@ use super::isa::Op;
 use super::lanes::Lanes;
 use crate::backend::{Columns, View, Weight};
 use crate::error::{Error, Result};
-use crate::weights::{Dtype, Tensor};
+use crate::weights::{Dtype, Quantised, Tensor};
+
+/// A tensor of the weights file; its bytes are used where they lie.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Stored {
+    /// Numbers.
+    Tensor(Tensor),
+    /// Integers and their scales.
+    Quantised(Quantised),
+}
 
 /// `rows x cols` numbers, rows `stride` elements apart.
 #[derive(Clone, Copy)]
@@ -83,7 +93,13 @@ impl<'a> Elements<'a> {
 
     /// All bytes of the stored tensor behind a weight, which must hold that many elements.
     fn of(weight: &'a Weight<Cpu>, elements: Option<usize>) -> Result<Elements<'a>> {
-        let tensor: &Tensor = weight.stored();
+        let tensor = match weight.stored() {
+            Stored::Tensor(tensor) => tensor,
+            Stored::Quantised(_) => {
+                let reason = "is quantised, but only a linear layer can be".into();
+                return Err(Error::Shape { operand: "weight", reason });
+            }
+        };
         let (dtype, bytes) = (tensor.dtype(), tensor.bytes());
         let needed = elements.and_then(|elements| elements.checked_mul(dtype.size()));
         if needed != Some(bytes.len()) {

@@ -24,12 +24,22 @@ mod attention;
 mod avx2;
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 #[allow(unsafe_code)]
+mod avx2_dots;
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+#[allow(unsafe_code)]
 mod avx512;
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+#[allow(unsafe_code)]
+mod avx512_dots;
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+#[allow(unsafe_code)]
+mod avx512_panels;
 mod backend;
 #[allow(unsafe_code)]
 mod blocks;
 mod conv2d;
 mod depthwise;
+mod dots;
 mod embedding;
 mod finish;
 mod group_norm;
@@ -39,8 +49,12 @@ mod lanes;
 mod layer_norm;
 mod mat;
 mod maths;
+mod matvec;
 mod portable;
+mod portable_dots;
 mod product;
+mod product_int8;
+mod quantise;
 mod resize;
 mod rms_norm;
 mod room;
@@ -55,6 +69,7 @@ use alloc::format;
 use alloc::sync::Arc;
 
 pub use isa::Isa;
+pub use mat::Stored;
 #[cfg(feature = "std")]
 pub use threads::ParallelFor;
 
@@ -69,12 +84,14 @@ pub struct Cpu {
     threads: Threads,
     arena: Arena,
     poison: bool,
+    /// Activations stay `f32` where weights are quantised.
+    exact: bool,
 }
 
 impl Cpu {
     /// The machine's fastest instruction set on all its cores (one thread without the `std` feature).
     ///
-    /// Under `std` the environment variable `TRIPLET_ISA` (`portable`, `avx2`, `avx512`) asks for another instruction set;
+    /// Under `std` the environment variable `TRIPLET_ISA` (`portable`, `avx2`, `avx512`, `avx512vnni`) asks for another instruction set;
     /// one that the machine lacks is ignored, see [`Cpu::isa`].
     pub fn new() -> Cpu {
         Cpu::with_threads(threads::cores())
@@ -104,7 +121,7 @@ impl Cpu {
     }
 
     fn on(threads: Threads) -> Cpu {
-        Cpu { isa: preferred_isa(), threads, arena: Arena::HEAP, poison: false }
+        Cpu { isa: preferred_isa(), threads, arena: Arena::HEAP, poison: false, exact: false }
     }
 
     /// The same instruction set and threads with memory from `arena`. Weights are no part of it.
@@ -113,6 +130,13 @@ impl Cpu {
     /// [`Model::memory`](crate::Model::memory).
     pub fn in_arena(&self, arena: Arena) -> Cpu {
         Cpu { arena, ..self.clone() }
+    }
+
+    /// With `exact`, quantised weights are multiplied as the numbers that they stand for, by activations in `f32`; otherwise,
+    /// and by default, activations are quantised as well, to eight bits in groups of [`GROUP`](crate::weights::GROUP) with a
+    /// scale of their own, which is several times faster.
+    pub fn with_exact_activations(self, exact: bool) -> Cpu {
+        Cpu { exact, ..self }
     }
 
     /// For tests: outputs start as NaN instead of zeros, and [`Cpu::CANARY`] more elements follow every matrix, so that an

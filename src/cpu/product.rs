@@ -14,7 +14,9 @@ use super::lanes::{Accumulate, K_BLOCK, Lanes, MAX_PANEL, zip_in_place};
 #[cfg(feature = "finetune")]
 use super::mat::Elements;
 use super::mat::{Mat, Rows};
+use super::quantise::dequantise;
 use crate::checked::{quotient, remainder};
+use crate::weights::Quantised;
 
 /// Output columns of one piece of work; a multiple of every `PANEL`.
 const STRIP: usize = 64;
@@ -58,6 +60,8 @@ pub(super) enum Right<'a> {
     Rows(Mat<'a>),
     /// `[k, n]`
     Columns(Mat<'a>),
+    /// A stored `[n, k]` in integers.
+    Quantised(&'a Quantised),
     /// A stored `[k, n]`.
     #[cfg(feature = "finetune")]
     WeightColumns(Elements<'a>, usize),
@@ -83,6 +87,12 @@ impl Right<'_> {
                 for i in 0..cols {
                     let row = &mut scratch[i * K_BLOCK..i * K_BLOCK + k];
                     lanes.convert(rows.dtype(), rows.from(col + i, first), row);
+                }
+                lanes.pack(bytemuck::cast_slice(scratch), K_BLOCK * 4, cols, k, panel);
+            }
+            Right::Quantised(weight) => {
+                for i in 0..cols {
+                    dequantise(weight, col + i, first, &mut scratch[i * K_BLOCK..i * K_BLOCK + k]);
                 }
                 lanes.pack(bytemuck::cast_slice(scratch), K_BLOCK * 4, cols, k, panel);
             }

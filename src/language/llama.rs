@@ -37,7 +37,8 @@ pub struct Llama<B: Backend> {
 }
 
 impl<B: Backend> Llama<B> {
-    /// Takes the weights under the loader's prefix.
+    /// Takes the weights under the loader's prefix. The linear layers of the blocks and an `lm_head` of its own may be
+    /// quantised.
     ///
     /// # Errors
     /// [`Error::Tensor`] naming a tensor that is missing or misshapen.
@@ -46,12 +47,12 @@ impl<B: Backend> Llama<B> {
         let model = loader.child("model");
         let embed_tokens = model.weight("embed_tokens.weight", &[config.vocab_size, hidden])?;
         let blocks = (0..config.num_hidden_layers)
-            .map(|index| Block::load(&model.child(&format!("layers.{index}")), config))
+            .map(|index| Block::load(&model.child(&format!("layers.{index}")).quantised(), config))
             .collect::<Result<Vec<_>>>()?;
         let norm = model.weight("norm.weight", &[hidden])?;
         let lm_head = match config.tie_word_embeddings {
             true => embed_tokens.clone(),
-            false => loader.weight("lm_head.weight", &[config.vocab_size, hidden])?,
+            false => loader.quantised().matrix("lm_head.weight", &[config.vocab_size, hidden])?,
         };
         let frequencies = rope::frequencies(config);
         Ok(Llama { config: config.clone(), frequencies, embed_tokens, blocks, norm, lm_head })

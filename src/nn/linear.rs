@@ -12,7 +12,7 @@ pub struct Linear<B: Backend> {
 }
 
 impl<B: Backend> Linear<B> {
-    /// Loads `weight [outputs, inputs]` and, where `bias` is set, `bias [outputs]`.
+    /// Loads `weight [outputs, inputs]`, which may be quantised where the loader allows it, and, where `bias` is set, `bias [outputs]`.
     ///
     /// # Errors
     /// [`Error::Tensor`](crate::Error::Tensor) where one is missing or of another shape.
@@ -26,7 +26,7 @@ impl<B: Backend> Linear<B> {
     /// # Errors
     /// As [`Linear::load`].
     pub fn load_as(loader: &Loader<B>, shape: &[usize], bias: bool) -> Result<Linear<B>> {
-        let weight = loader.weight("weight", shape)?;
+        let weight = loader.matrix("weight", shape)?;
         let bias = match (bias, shape.first()) {
             (true, Some(&outputs)) => Some(loader.weight("bias", &[outputs])?),
             _ => None,

@@ -74,7 +74,8 @@ struct Block<B: Backend> {
 }
 
 impl<B: Backend> Vit<B> {
-    /// Loads the tensors of `config` under the loader's prefix. The root of the model may lie one level deeper where
+    /// Loads the tensors of `config` under the loader's prefix; the linear layers of the blocks may be quantised. The root of
+    /// the model may lie one level deeper where
     /// checkpoints have it so: `vision_model` (transformers), `encoder` (locality alignment).
     ///
     /// # Errors
@@ -102,7 +103,7 @@ impl<B: Backend> Vit<B> {
             true => LayerNorm::load(&root.child(name), width, config.eps).map(Some),
             false => Ok(None),
         };
-        let blocks = root.child(names.blocks);
+        let blocks = root.child(names.blocks).quantised();
         Ok(Vit {
             patch,
             prefix,

@@ -19,6 +19,8 @@ pub struct Loader<'a, B: Backend> {
     prefix: String,
     /// By place in [`Weights::names`].
     taken: Rc<[Cell<bool>]>,
+    /// Whether [`Loader::matrix`] takes quantised matrices.
+    quantised: bool,
 }
 
 impl<B: Backend> Clone for Loader<'_, B> {
@@ -35,12 +37,18 @@ impl<'a, B: Backend> Loader<'a, B> {
             backend,
             prefix: prefix.to_owned(),
             taken: weights.names().map(|_| Cell::new(false)).collect(),
+            quantised: false,
         }
     }
 
     /// The loader of a part, for example `layers.0`.
     pub fn child(&self, name: &str) -> Loader<'a, B> {
         Loader { prefix: self.full(name), ..self.clone() }
+    }
+
+    /// The same loader for a part whose linear layers may be quantised ([`Loader::matrix`]), and the parts of that.
+    pub fn quantised(&self) -> Loader<'a, B> {
+        Loader { quantised: true, ..self.clone() }
     }
 
     /// The backend that holds the weights.
@@ -75,9 +83,7 @@ impl<'a, B: Backend> Loader<'a, B> {
                 format!("is of shape {:?}, but the configuration asks for {shape:?}", tensor.shape());
             return Err(Error::Tensor { name: full, reason });
         }
-        if let Some(taken) = self.weights.place(&full).and_then(|place| self.taken.get(place)) {
-            taken.set(true);
-        }
+        self.take(&full);
         Ok(tensor)
     }
 
@@ -88,6 +94,29 @@ impl<'a, B: Backend> Loader<'a, B> {
     pub fn weight(&self, name: &str, shape: &[usize]) -> Result<Weight<B>> {
         let tensor = self.tensor(name, shape)?;
         Ok(Weight::new(self.backend.store(tensor)?, shape))
+    }
+
+    /// The weight of a linear layer, which may be quantised in a part that allows it: then its integers and their scales
+    /// `{name}_scale` are taken.
+    ///
+    /// # Errors
+    /// As [`Loader::weight`]; [`Error::Tensor`] with the full name of the integers where the part takes none, of the scales
+    /// where they are missing, misshapen, or belong to a weight that is not quantised.
+    pub fn matrix(&self, name: &str, shape: &[usize]) -> Result<Weight<B>> {
+        let full = self.full(name);
+        if self.quantised {
+            let scales = format!("{full}_scale");
+            if let Some(quantised) = self.weights.quantised(&full, shape)? {
+                self.take(&full);
+                self.take(&scales);
+                return Ok(Weight::new(self.backend.store_quantised(&quantised)?, shape));
+            }
+            if self.weights.has(&scales) && self.weights.has(&full) {
+                let reason = format!("are scales, but {full} is not quantised");
+                return Err(Error::Tensor { name: scales, reason });
+            }
+        }
+        self.weight(name, shape)
     }
 
     /// As [`Loader::weight`], `None` where the file has no such name.
@@ -111,7 +140,14 @@ impl<'a, B: Backend> Loader<'a, B> {
     /// Bytes of all tensors that were taken so far, under any prefix.
     pub fn taken_bytes(&self) -> usize {
         let names = self.weights.names().zip(&*self.taken).filter(|(_, taken)| taken.get());
-        names.filter_map(|(name, _)| self.weights.get(name)).map(|tensor| tensor.bytes().len()).sum()
+        names.map(|(name, _)| self.weights.bytes(name)).sum()
+    }
+
+    /// Notes that a name was taken.
+    fn take(&self, full: &str) {
+        if let Some(taken) = self.weights.place(full).and_then(|place| self.taken.get(place)) {
+            taken.set(true);
+        }
     }
 
     fn full(&self, name: &str) -> String {

@@ -6,6 +6,8 @@
 mod loader;
 #[cfg(feature = "std")]
 mod mmap;
+mod quantise;
+mod quantised;
 mod safetensors;
 mod shards;
 mod tensor;
@@ -24,10 +26,13 @@ pub use loader::Loader;
 pub(crate) use mmap::read_file;
 #[cfg(feature = "finetune-files")]
 pub(crate) use mmap::storage;
+pub use quantise::{Integers, dequantise, quantise};
+pub use quantised::{GROUP, Quantised, Scheme};
 pub use safetensors::MAX_HEADER;
 pub use tensor::{Dtype, Storage, Tensor};
 pub use verify::{Progress, Verified};
 
+use crate::checked::Size;
 use crate::error::{Error, Result};
 use crate::table::Table;
 
@@ -47,6 +52,8 @@ pub enum Access {
 enum Entry {
     /// A tensor that the library can use.
     Tensor(Tensor),
+    /// The integers of a quantised matrix, or of something that is none.
+    Integers(quantised::IntegerTensor),
     /// A tensor of a type that the library does not compute with; only an error if it is asked for.
     Other {
         /// The type as the file spells it.
@@ -164,11 +171,44 @@ impl Weights {
     pub fn tensor(&self, name: &str) -> Result<&Tensor> {
         match self.entries.get(name) {
             Some(Entry::Tensor(tensor)) => Ok(tensor),
-            Some(Entry::Other { dtype }) => {
-                let reason = format!("is of type {dtype}, but only F32, F16 and BF16 can be used");
-                Err(Error::Tensor { name: name.to_owned(), reason })
-            }
+            Some(Entry::Integers(integers)) => Err(unusable(name, integers.scheme.dtype())),
+            Some(Entry::Other { dtype }) => Err(unusable(name, dtype)),
             None => Err(Error::Tensor { name: name.to_owned(), reason: "is missing".to_owned() }),
+        }
+    }
+
+    /// The quantised matrix whose integers have this name and stand for `shape` (all dimensions after the first together
+    /// are its columns), with the scales `{name}_scale`; `None` where the tensor is not of a quantised type.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] with the name of the integers where their shape is another, with that of the scales where those are
+    /// missing or misshapen.
+    pub fn quantised(&self, name: &str, shape: &[usize]) -> Result<Option<Quantised>> {
+        let Some(Entry::Integers(integers)) = self.entries.get(name) else { return Ok(None) };
+        let (Some(&n), Some(rest)) = (shape.first(), shape.get(1..)) else { return Ok(None) };
+        let k = Size::product(rest)?.get();
+        let width = integers.scheme.row_bytes(k);
+        let fits = match integers.scheme {
+            Scheme::Int8 => integers.shape == shape,
+            Scheme::Int4 => integers.shape == [n, width],
+        };
+        if !fits {
+            let (dtype, found) = (integers.scheme.dtype(), &integers.shape);
+            let needed = if integers.scheme == Scheme::Int4 { [n, width].to_vec() } else { shape.to_vec() };
+            let reason =
+                format!("is of type {dtype} and shape {found:?}, but the configuration asks for {needed:?}");
+            return Err(Error::Tensor { name: name.to_owned(), reason });
+        }
+        let scales = self.tensor(&format!("{name}_scale"))?;
+        Quantised::of(integers.clone(), [n, k], scales.clone()).map(Some)
+    }
+
+    /// Bytes that the elements of this name take.
+    fn bytes(&self, name: &str) -> usize {
+        match self.entries.get(name) {
+            Some(Entry::Tensor(tensor)) => tensor.bytes().len(),
+            Some(Entry::Integers(integers)) => integers.range.len(),
+            Some(Entry::Other { .. }) | None => 0,
         }
     }
 
@@ -181,4 +221,10 @@ impl Weights {
     pub fn has(&self, name: &str) -> bool {
         self.entries.place(name).is_some()
     }
+}
+
+/// A type that cannot be used where the tensor stands.
+fn unusable(name: &str, dtype: &str) -> Error {
+    let reason = format!("is of type {dtype}, but only F32, F16 and BF16 can be used here");
+    Error::Tensor { name: name.to_owned(), reason }
 }

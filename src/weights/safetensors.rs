@@ -9,7 +9,8 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::{Dtype, Entry, Storage, Tensor};
+use super::quantised::IntegerTensor;
+use super::{Dtype, Entry, Scheme, Storage, Tensor};
 use crate::checked::Size;
 use crate::error::{Error, Result};
 use crate::json::{Fault, Number, Reader};
@@ -161,7 +162,14 @@ fn entry(name: String, described: Described, storage: &Storage, start: Size) -> 
                 let reason = format!("shape {shape:?} of {other} does not fill {} bytes", range.len());
                 return Err(Error::Tensor { name, reason });
             }
-            return Ok((name, Entry::Other { dtype: described.dtype }));
+            let scheme = match other {
+                "I8" => Scheme::Int8,
+                "U8" => Scheme::Int4,
+                _ => return Ok((name, Entry::Other { dtype: described.dtype })),
+            };
+            let integers =
+                IntegerTensor { name: name.clone(), scheme, shape, storage: storage.clone(), range };
+            return Ok((name, Entry::Integers(integers)));
         }
     };
     let tensor = Tensor::new(name.clone(), dtype, shape, storage.clone(), range)?;

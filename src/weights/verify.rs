@@ -42,7 +42,7 @@ impl Weights {
         let tensors = || {
             self.entries.iter().filter_map(|(_, entry)| match entry {
                 Entry::Tensor(tensor) => Some(tensor),
-                Entry::Other { .. } => None,
+                Entry::Integers(_) | Entry::Other { .. } => None,
             })
         };
         let total = tensors().map(|tensor| tensor.bytes().len() as u64).sum();

@@ -12,6 +12,7 @@ mod errors;
 mod linear;
 mod matmul;
 mod norms;
+mod quantised;
 mod resize;
 mod rope;
 mod rows;

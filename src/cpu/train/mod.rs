@@ -24,6 +24,7 @@ use crate::backend::{
     Activation, AdamwStep, Attention, AttentionGradients, LinearGradients, LinearParameters, Matrix,
     NormGradients, Train, View, Weight, train_check as check,
 };
+use crate::cpu::Stored;
 use crate::error::{Error, Result};
 use crate::weights::{Dtype, Tensor};
 
@@ -42,7 +43,7 @@ impl Cpu {
         let bytes = values.len() * size_of::<f32>();
         let tensor =
             Tensor::new("parameter".into(), Dtype::F32, shape.to_vec(), Arc::new(Floats(values)), 0..bytes)?;
-        Ok(Weight::new(tensor, shape))
+        Ok(Weight::new(Stored::Tensor(tensor), shape))
     }
 
     /// The elements of an optional vector.

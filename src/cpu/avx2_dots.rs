@@ -1,0 +1,292 @@
+//! Products by row with AVX2: as with AVX-512, but eight rows of a weight side by side.
+
+use core::arch::x86_64::*;
+
+use super::dots::{CHUNK, CHUNK_GROUPS, Dots, Integer, Panel, QUAD, QUADS, Row, Strip};
+use super::isa::Avx2;
+use super::lanes::K_BLOCK;
+use crate::weights::{Dtype, GROUP, Scheme};
+
+/// Rows of a weight that are read side by side.
+const N: usize = 8;
+/// Columns of a panel.
+const COLS: usize = 2 * N;
+const TILE_ROWS: usize = 3;
+/// Bytes of each row that are fetched ahead.
+const AHEAD: usize = 512;
+
+impl Dots for Avx2 {
+    type Lanes = Avx2;
+    const DOT_COLS: usize = N;
+    const COLS: usize = COLS;
+    const TILE_ROWS: usize = TILE_ROWS;
+
+    #[inline(always)]
+    fn lanes(self) -> Avx2 {
+        self
+    }
+
+    #[inline(always)]
+    fn offset(self, scheme: Scheme) -> i32 {
+        // The sign of a weight of eight bits goes to the activation.
+        match scheme {
+            Scheme::Int8 => 0,
+            Scheme::Int4 => 8,
+        }
+    }
+
+    #[inline(always)]
+    fn dot_floats(self, strip: Strip<Dtype>, x: &[f32], out: &mut [f32]) {
+        assert!((1..=N).contains(&strip.cols) && out.len() >= strip.cols && x.len() >= strip.k);
+        assert!(strip.bytes.len() >= (strip.cols - 1) * strip.stride + strip.k * strip.kind.size());
+        // SAFETY: `self` proves AVX2, FMA and F16C; lengths were checked.
+        unsafe {
+            match strip.kind {
+                Dtype::F32 => dot_floats::<4, false>(strip, x, out),
+                Dtype::F16 => dot_floats::<2, false>(strip, x, out),
+                Dtype::Bf16 => dot_floats::<2, true>(strip, x, out),
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn dot(self, strip: Strip<Integer>, x: Row, out: &mut [f32]) {
+        let padded = strip.k.next_multiple_of(CHUNK);
+        let width = strip.kind.scheme.row_bytes(strip.k);
+        assert!((1..=N).contains(&strip.cols) && out.len() >= strip.cols);
+        assert!(strip.bytes.len() >= (strip.cols - 1) * strip.stride + width);
+        assert!(x.q.len() >= padded && x.scales.len() >= padded / GROUP && x.fixes.len() >= padded / GROUP);
+        // SAFETY: `self` proves AVX2; lengths were checked.
+        unsafe {
+            match strip.kind.scheme {
+                Scheme::Int8 => dot::<false>(strip, x, out),
+                Scheme::Int4 => dot::<true>(strip, x, out),
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn tile(self, rows: &[Row], first: usize, panel: &Panel, c: &mut [f32]) {
+        let end = first + panel.groups;
+        assert!((1..=TILE_ROWS).contains(&rows.len()) && c.len() >= rows.len() * COLS);
+        assert!(first.is_multiple_of(CHUNK_GROUPS) && panel.groups.is_multiple_of(CHUNK_GROUPS));
+        assert!(panel.cells.len() >= panel.groups * GROUP * COLS);
+        assert!(panel.scheme == Scheme::Int8 || panel.scales.len() >= panel.groups * COLS);
+        for row in rows {
+            assert!(row.q.len() >= end * GROUP && row.scales.len() >= end && row.fixes.len() >= end);
+        }
+        // SAFETY: `self` proves AVX2; lengths were checked.
+        unsafe {
+            match (panel.scheme, rows.len()) {
+                (Scheme::Int8, 3) => tile::<false, 3>(rows, first, panel, c),
+                (Scheme::Int8, 2) => tile::<false, 2>(rows, first, panel, c),
+                (Scheme::Int8, _) => tile::<false, 1>(rows, first, panel, c),
+                (Scheme::Int4, 3) => tile::<true, 3>(rows, first, panel, c),
+                (Scheme::Int4, 2) => tile::<true, 2>(rows, first, panel, c),
+                (Scheme::Int4, _) => tile::<true, 1>(rows, first, panel, c),
+            }
+        }
+    }
+}
+
+/// Eight vectors as rows of a matrix to its columns.
+#[inline(always)]
+unsafe fn transpose(rows: [__m256; N]) -> [__m256; N] {
+    // SAFETY: the caller's promise of AVX2.
+    unsafe {
+        // `fours[4 q + c]`: column `c` of both halves, rows `4 q` to `4 q + 3`.
+        let mut fours = rows;
+        for q in [0, 4] {
+            let [a, b, c, d] = [rows[q], rows[q + 1], rows[q + 2], rows[q + 3]];
+            let (ab_low, ab_high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+            let (cd_low, cd_high) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+            fours[q] = _mm256_shuffle_ps::<0x44>(ab_low, cd_low);
+            fours[q + 1] = _mm256_shuffle_ps::<0xEE>(ab_low, cd_low);
+            fours[q + 2] = _mm256_shuffle_ps::<0x44>(ab_high, cd_high);
+            fours[q + 3] = _mm256_shuffle_ps::<0xEE>(ab_high, cd_high);
+        }
+        let mut columns = fours;
+        for c in 0..4 {
+            columns[c] = _mm256_permute2f128_ps::<0x20>(fours[c], fours[4 + c]);
+            columns[4 + c] = _mm256_permute2f128_ps::<0x31>(fours[c], fours[4 + c]);
+        }
+        columns
+    }
+}
+
+/// [`Dots::dot_floats`] for elements of `SIZE` bytes.
+///
+/// # Safety
+/// AVX2, FMA and F16C; the lengths that the caller checked.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn dot_floats<const SIZE: usize, const BF16: bool>(strip: Strip<Dtype>, x: &[f32], out: &mut [f32]) {
+    let Strip { bytes, stride, cols, k, .. } = strip;
+    // SAFETY: the caller's promise; rows that do not exist repeat the last one.
+    unsafe {
+        let rows: [*const u8; N] = core::array::from_fn(|i| bytes.as_ptr().add(i.min(cols - 1) * stride));
+        let load = |from: *const u8| match (SIZE, BF16) {
+            (4, _) => _mm256_loadu_ps(from.cast()),
+            (_, true) => {
+                let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
+            }
+            _ => _mm256_cvtph_ps(_mm_loadu_si128(from.cast())),
+        };
+        let mut total = _mm256_setzero_ps();
+        for block in (0..k).step_by(K_BLOCK) {
+            let end = k.min(block + K_BLOCK);
+            let mut sum = _mm256_setzero_ps();
+            for from in (block..end).step_by(N) {
+                let count = N.min(end - from);
+                let columns = transpose(core::array::from_fn(|i| {
+                    let at = rows[i].add(from * SIZE);
+                    if count == N {
+                        _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
+                        return load(at);
+                    }
+                    let mut cells = [0u8; 4 * N];
+                    core::ptr::copy_nonoverlapping(at, cells.as_mut_ptr(), count * SIZE);
+                    load(cells.as_ptr())
+                }));
+                for (&column, &x) in columns.iter().zip(&x[from..from + count]) {
+                    sum = _mm256_fmadd_ps(_mm256_set1_ps(x), column, sum);
+                }
+            }
+            total = if block == 0 { sum } else { _mm256_add_ps(total, sum) };
+        }
+        let mut cells = [0.0f32; N];
+        _mm256_storeu_ps(cells.as_mut_ptr(), total);
+        out[..cols].copy_from_slice(&cells[..cols]);
+    }
+}
+
+/// The products of four neighbours: weights of eight bits signed, of four bits as they are; `x` signed. No sum of two
+/// products leaves 16 bits.
+#[inline(always)]
+unsafe fn quads<const INT4: bool>(w: __m256i, x: __m256i) -> __m256i {
+    // SAFETY: the caller's promise of AVX2.
+    unsafe {
+        let pairs = match INT4 {
+            true => _mm256_maddubs_epi16(w, x),
+            false => _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w)),
+        };
+        _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))
+    }
+}
+
+/// [`Dots::dot`].
+///
+/// # Safety
+/// AVX2; the lengths that the caller checked.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn dot<const INT4: bool>(strip: Strip<Integer>, x: Row, out: &mut [f32]) {
+    let Strip { bytes, stride, cols, k, kind } = strip;
+    let width = kind.scheme.row_bytes(k);
+    let step = if INT4 { CHUNK / 2 } else { CHUNK };
+    // SAFETY: the caller's promise; rows that do not exist repeat the last one.
+    unsafe {
+        let rows: [*const u8; N] = core::array::from_fn(|i| bytes.as_ptr().add(i.min(cols - 1) * stride));
+        let mut total = _mm256_setzero_ps();
+        for chunk in 0..k.div_ceil(CHUNK) {
+            let (at, q) = (chunk * step, x.q.as_ptr().add(chunk * CHUNK));
+            let load = |i: usize, at: usize| {
+                if at + 32 <= width {
+                    let from = rows[i].add(at);
+                    _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(AHEAD).cast());
+                    return _mm256_loadu_si256(from.cast());
+                }
+                let mut cells = [0u8; 32];
+                let count = width.saturating_sub(at);
+                core::ptr::copy_nonoverlapping(rows[i].add(at.min(width)), cells.as_mut_ptr(), count);
+                _mm256_loadu_si256(cells.as_ptr().cast())
+            };
+            let q = |at: usize| _mm256_loadu_si256(q.add(at).cast());
+            // Sums of the groups, a lane for each row.
+            let mut groups = [_mm256_setzero_si256(); CHUNK_GROUPS];
+            for pair in 0..CHUNK_GROUPS / 2 {
+                let at = at + pair * step / 2;
+                // Sums of four products: the two groups are the halves.
+                let partial = |i: usize| {
+                    if INT4 {
+                        let (w, low) = (load(i, at), _mm256_set1_epi8(15));
+                        let even = quads::<INT4>(_mm256_and_si256(w, low), q(pair * 32));
+                        let high = _mm256_and_si256(_mm256_srli_epi16::<4>(w), low);
+                        return _mm256_add_epi32(even, quads::<INT4>(high, q(CHUNK / 2 + pair * 32)));
+                    }
+                    let a = quads::<INT4>(load(i, at), q(pair * 64));
+                    let b = quads::<INT4>(load(i, at + 32), q(pair * 64 + 32));
+                    let (low, high) =
+                        (_mm256_permute2x128_si256::<0x20>(a, b), _mm256_permute2x128_si256::<0x31>(a, b));
+                    _mm256_add_epi32(low, high)
+                };
+                let four = |from: usize| {
+                    let [a, b, c, d] = core::array::from_fn(|i| partial(from + i));
+                    _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d))
+                };
+                let (first, second) = (four(0), four(4));
+                groups[2 * pair] = _mm256_permute2x128_si256::<0x20>(first, second);
+                groups[2 * pair + 1] = _mm256_permute2x128_si256::<0x31>(first, second);
+            }
+            for (i, &sums) in groups.iter().enumerate() {
+                let group = chunk * CHUNK_GROUPS + i;
+                let fix = _mm256_set1_epi32(*x.fixes.get_unchecked(group));
+                let mut sums = _mm256_cvtepi32_ps(_mm256_add_epi32(sums, fix));
+                if INT4 {
+                    let scales: [f32; N] = core::array::from_fn(|i| strip.scale(i.min(cols - 1), group));
+                    sums = _mm256_mul_ps(sums, _mm256_loadu_ps(scales.as_ptr()));
+                }
+                total = _mm256_fmadd_ps(sums, _mm256_set1_ps(*x.scales.get_unchecked(group)), total);
+            }
+        }
+        let mut cells = [0.0f32; N];
+        _mm256_storeu_ps(cells.as_mut_ptr(), total);
+        out[..cols].copy_from_slice(&cells[..cols]);
+    }
+}
+
+/// [`Dots::tile`].
+///
+/// # Safety
+/// AVX2; the lengths that the caller checked.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn tile<const INT4: bool, const ROWS: usize>(
+    rows: &[Row],
+    first: usize,
+    panel: &Panel,
+    c: &mut [f32],
+) {
+    let scheme = if INT4 { Scheme::Int4 } else { Scheme::Int8 };
+    // SAFETY: the caller's promise.
+    unsafe {
+        let c = c.as_mut_ptr();
+        let q: [*const u8; ROWS] = core::array::from_fn(|i| rows[i].q.as_ptr());
+        for group in 0..panel.groups {
+            let cells = panel.cells.as_ptr().add(group * GROUP * COLS);
+            let mut sums: [[__m256i; 2]; ROWS] =
+                core::array::from_fn(|i| [_mm256_set1_epi32(*rows[i].fixes.get_unchecked(first + group)); 2]);
+            for quad in 0..QUADS {
+                let cells = cells.add(quad * COLS * QUAD);
+                let (left, right) =
+                    (_mm256_loadu_si256(cells.cast()), _mm256_loadu_si256(cells.add(32).cast()));
+                let at = Row::at(scheme, first + group, quad);
+                for (sums, q) in sums.iter_mut().zip(q) {
+                    let x = _mm256_set1_epi32(q.add(at).cast::<i32>().read_unaligned());
+                    sums[0] = _mm256_add_epi32(sums[0], quads::<INT4>(left, x));
+                    sums[1] = _mm256_add_epi32(sums[1], quads::<INT4>(right, x));
+                }
+            }
+            let scales = panel.scales.as_ptr().wrapping_add(group * COLS);
+            for (i, sums) in sums.iter().enumerate() {
+                let scale = _mm256_set1_ps(*rows[i].scales.get_unchecked(first + group));
+                for (j, &sums) in sums.iter().enumerate() {
+                    let c = c.add(i * COLS + j * N);
+                    let mut sums = _mm256_cvtepi32_ps(sums);
+                    if INT4 {
+                        sums = _mm256_mul_ps(sums, _mm256_loadu_ps(scales.add(j * N)));
+                    }
+                    _mm256_storeu_ps(c, _mm256_fmadd_ps(sums, scale, _mm256_loadu_ps(c)));
+                }
+            }
+        }
+    }
+}

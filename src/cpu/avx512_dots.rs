@@ -1,0 +1,429 @@
+//! Products by row with AVX-512, with and without VNNI.
+//!
+//! Sixteen rows of a weight are read side by side. Numbers are transposed in registers, so that every lane runs the chain of
+//! one row in the order of the blocked product. Integers are multiplied where they lie and summed across lanes, which is
+//! exact.
+
+use core::arch::x86_64::*;
+
+use super::avx512_panels::{pack, tiles_plain, tiles_vnni};
+use super::dots::{CHUNK, CHUNK_GROUPS, Dots, Integer, Panel, Row, Strip};
+use super::isa::{Avx512, Avx512Vnni};
+use super::lanes::K_BLOCK;
+use crate::weights::{Dtype, GROUP, Scheme};
+
+/// Rows of a weight that are read side by side.
+pub(super) const N: usize = 16;
+/// Columns of a panel.
+pub(super) const COLS: usize = 2 * N;
+const TILE_ROWS: usize = 6;
+/// Bytes of each row that are fetched ahead.
+const AHEAD: usize = 1024;
+
+impl Dots for Avx512 {
+    type Lanes = Avx512;
+    const DOT_COLS: usize = N;
+    const COLS: usize = COLS;
+    const TILE_ROWS: usize = TILE_ROWS;
+
+    #[inline(always)]
+    fn lanes(self) -> Avx512 {
+        self
+    }
+
+    #[inline(always)]
+    fn offset(self, scheme: Scheme) -> i32 {
+        offset::<false>(scheme)
+    }
+
+    #[inline(always)]
+    fn dot_floats(self, strip: Strip<Dtype>, x: &[f32], out: &mut [f32]) {
+        check_floats(&strip, x, out);
+        // SAFETY: `self` proves AVX-512; lengths were checked.
+        unsafe {
+            match strip.kind {
+                Dtype::F32 => dot_floats::<4, false>(strip, x, out),
+                Dtype::F16 => dot_floats::<2, false>(strip, x, out),
+                Dtype::Bf16 => dot_floats::<2, true>(strip, x, out),
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn dot(self, strip: Strip<Integer>, x: Row, out: &mut [f32]) {
+        check(&strip, x, out);
+        // SAFETY: `self` proves AVX-512; lengths were checked.
+        unsafe {
+            match strip.kind.scheme {
+                Scheme::Int8 => dot_plain::<false>(strip, x, out),
+                Scheme::Int4 => dot_plain::<true>(strip, x, out),
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn pack(self, strip: Strip<Integer>, first: usize, groups: usize, panel: &mut [u8], scales: &mut [f32]) {
+        check_pack(&strip, groups, panel, scales);
+        // SAFETY: `self` proves AVX-512; lengths were checked.
+        unsafe { pack::<false>(strip, first, groups, panel, scales) }
+    }
+
+    #[inline(always)]
+    fn tile(self, rows: &[Row], first: usize, panel: &Panel, c: &mut [f32]) {
+        check_tile(rows, first, panel, c);
+        // SAFETY: `self` proves AVX-512; lengths were checked.
+        unsafe { tiles_plain(rows, first, panel, c) }
+    }
+}
+
+impl Dots for Avx512Vnni {
+    type Lanes = Avx512;
+    const DOT_COLS: usize = N;
+    const COLS: usize = COLS;
+    const TILE_ROWS: usize = TILE_ROWS;
+
+    #[inline(always)]
+    fn lanes(self) -> Avx512 {
+        self.0
+    }
+
+    #[inline(always)]
+    fn offset(self, scheme: Scheme) -> i32 {
+        offset::<true>(scheme)
+    }
+
+    #[inline(always)]
+    fn dot_floats(self, strip: Strip<Dtype>, x: &[f32], out: &mut [f32]) {
+        self.0.dot_floats(strip, x, out);
+    }
+
+    #[inline(always)]
+    fn dot(self, strip: Strip<Integer>, x: Row, out: &mut [f32]) {
+        check(&strip, x, out);
+        // SAFETY: `self` proves AVX-512 and VNNI; lengths were checked.
+        unsafe {
+            match strip.kind.scheme {
+                Scheme::Int8 => dot_vnni::<false>(strip, x, out),
+                Scheme::Int4 => dot_vnni::<true>(strip, x, out),
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn pack(self, strip: Strip<Integer>, first: usize, groups: usize, panel: &mut [u8], scales: &mut [f32]) {
+        check_pack(&strip, groups, panel, scales);
+        // SAFETY: `self` proves AVX-512; lengths were checked.
+        unsafe { pack::<true>(strip, first, groups, panel, scales) }
+    }
+
+    #[inline(always)]
+    fn tile(self, rows: &[Row], first: usize, panel: &Panel, c: &mut [f32]) {
+        check_tile(rows, first, panel, c);
+        // SAFETY: `self` proves AVX-512 and VNNI; lengths were checked.
+        unsafe { tiles_vnni(rows, first, panel, c) }
+    }
+}
+
+/// [`Dots::offset`]: `vpdpbusd` takes unsigned weights; without it, the sign of a weight goes to the activation.
+#[inline(always)]
+const fn offset<const VNNI: bool>(scheme: Scheme) -> i32 {
+    match scheme {
+        Scheme::Int8 if VNNI => 128,
+        Scheme::Int8 => 0,
+        Scheme::Int4 => 8,
+    }
+}
+
+fn check_floats(strip: &Strip<Dtype>, x: &[f32], out: &[f32]) {
+    assert!((1..=N).contains(&strip.cols) && out.len() >= strip.cols && x.len() >= strip.k);
+    assert!(strip.bytes.len() >= (strip.cols - 1) * strip.stride + strip.k * strip.kind.size());
+}
+
+fn check(strip: &Strip<Integer>, x: Row, out: &[f32]) {
+    assert!((1..=N).contains(&strip.cols) && out.len() >= strip.cols);
+    check_integers(strip);
+    let padded = strip.k.next_multiple_of(CHUNK);
+    assert!(x.q.len() >= padded && x.scales.len() >= padded / GROUP && x.fixes.len() >= padded / GROUP);
+}
+
+fn check_integers(strip: &Strip<Integer>) {
+    let width = strip.kind.scheme.row_bytes(strip.k);
+    assert!(strip.bytes.len() >= (strip.cols - 1) * strip.stride + width);
+    if strip.kind.scheme == Scheme::Int4 {
+        assert!(strip.kind.stride >= strip.k / GROUP && strip.k.is_multiple_of(GROUP));
+        let scales = (strip.cols - 1) * strip.kind.stride + strip.k / GROUP;
+        assert!(strip.kind.scales.len() >= scales * strip.kind.dtype.size());
+    }
+}
+
+fn check_pack(strip: &Strip<Integer>, groups: usize, panel: &[u8], scales: &[f32]) {
+    assert!((1..=COLS).contains(&strip.cols) && groups.is_multiple_of(CHUNK_GROUPS));
+    check_integers(strip);
+    assert!(panel.len() >= groups * GROUP * COLS && scales.len() >= groups * COLS);
+}
+
+fn check_tile(rows: &[Row], first: usize, panel: &Panel, c: &[f32]) {
+    assert!((1..=TILE_ROWS).contains(&rows.len()) && c.len() >= rows.len() * COLS);
+    let end = first + panel.groups;
+    assert!(first.is_multiple_of(CHUNK_GROUPS) && panel.groups.is_multiple_of(CHUNK_GROUPS));
+    assert!(panel.cells.len() >= panel.groups * GROUP * COLS);
+    assert!(panel.scheme == Scheme::Int8 || panel.scales.len() >= panel.groups * COLS);
+    for row in rows {
+        assert!(row.q.len() >= end * GROUP && row.scales.len() >= end && row.fixes.len() >= end);
+    }
+}
+
+/// Sixteen vectors as rows of a matrix to its columns.
+#[inline(always)]
+pub(super) unsafe fn transpose(rows: [__m512i; N]) -> [__m512i; N] {
+    // SAFETY: the caller's promise of AVX-512.
+    unsafe {
+        let mut pairs = rows;
+        for i in (0..N).step_by(2) {
+            pairs[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
+            pairs[i + 1] = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
+        }
+        // `fours[4 q + c]`: column `c` of every quarter, rows `4 q` to `4 q + 3`.
+        let mut fours = pairs;
+        for q in (0..N).step_by(4) {
+            fours[q] = _mm512_unpacklo_epi64(pairs[q], pairs[q + 2]);
+            fours[q + 1] = _mm512_unpackhi_epi64(pairs[q], pairs[q + 2]);
+            fours[q + 2] = _mm512_unpacklo_epi64(pairs[q + 1], pairs[q + 3]);
+            fours[q + 3] = _mm512_unpackhi_epi64(pairs[q + 1], pairs[q + 3]);
+        }
+        let mut columns = fours;
+        for c in 0..4 {
+            let quarters = quarters([fours[c], fours[4 + c], fours[8 + c], fours[12 + c]]);
+            for (q, &column) in quarters.iter().enumerate() {
+                columns[4 * q + c] = column;
+            }
+        }
+        columns
+    }
+}
+
+/// Four vectors of four quarters: the first quarters of all, the second ones, and so on.
+#[inline(always)]
+unsafe fn quarters([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
+    // SAFETY: the caller's promise of AVX-512.
+    unsafe {
+        let (ab_even, ab_odd) = (_mm512_shuffle_i32x4::<0x88>(a, b), _mm512_shuffle_i32x4::<0xDD>(a, b));
+        let (cd_even, cd_odd) = (_mm512_shuffle_i32x4::<0x88>(c, d), _mm512_shuffle_i32x4::<0xDD>(c, d));
+        [
+            _mm512_shuffle_i32x4::<0x88>(ab_even, cd_even),
+            _mm512_shuffle_i32x4::<0x88>(ab_odd, cd_odd),
+            _mm512_shuffle_i32x4::<0xDD>(ab_even, cd_even),
+            _mm512_shuffle_i32x4::<0xDD>(ab_odd, cd_odd),
+        ]
+    }
+}
+
+/// A mask of the bytes that are left of `width` from `at` on.
+#[inline(always)]
+pub(super) fn left(width: usize, at: usize) -> __mmask64 {
+    match width.saturating_sub(at) {
+        left @ 0..64 => (1u64 << left) - 1,
+        _ => u64::MAX,
+    }
+}
+
+/// [`Dots::dot_floats`] for elements of `SIZE` bytes.
+///
+/// # Safety
+/// AVX-512; `check_floats`.
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c")]
+unsafe fn dot_floats<const SIZE: usize, const BF16: bool>(strip: Strip<Dtype>, x: &[f32], out: &mut [f32]) {
+    let Strip { bytes, stride, cols, k, .. } = strip;
+    // SAFETY: the caller's promise; rows that do not exist repeat the last one, and masked bytes are not accessed.
+    unsafe {
+        let rows: [*const u8; N] = core::array::from_fn(|i| bytes.as_ptr().add(i.min(cols - 1) * stride));
+        let mut total = _mm512_setzero_ps();
+        for block in (0..k).step_by(K_BLOCK) {
+            let end = k.min(block + K_BLOCK);
+            let mut sum = _mm512_setzero_ps();
+            let mut from = block;
+            while from + N <= end {
+                let columns = transpose(core::array::from_fn(|i| {
+                    let at = rows[i].add(from * SIZE);
+                    _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
+                    let v = match (SIZE, BF16) {
+                        (4, _) => return _mm512_loadu_si512(at.cast()),
+                        (_, true) => return widen(_mm256_loadu_si256(at.cast())),
+                        _ => _mm512_cvtph_ps(_mm256_loadu_si256(at.cast())),
+                    };
+                    _mm512_castps_si512(v)
+                }));
+                for (column, &x) in columns.iter().zip(&x[from..from + N]) {
+                    sum = _mm512_fmadd_ps(_mm512_set1_ps(x), _mm512_castsi512_ps(*column), sum);
+                }
+                from += N;
+            }
+            if from < end {
+                let mask = left((end - from) * SIZE, 0);
+                let columns = transpose(core::array::from_fn(|i| {
+                    let v = _mm512_maskz_loadu_epi8(mask, rows[i].add(from * SIZE).cast());
+                    match (SIZE, BF16) {
+                        (4, _) => v,
+                        (_, true) => widen(_mm512_castsi512_si256(v)),
+                        _ => _mm512_castps_si512(_mm512_cvtph_ps(_mm512_castsi512_si256(v))),
+                    }
+                }));
+                for (column, &x) in columns.iter().zip(&x[from..end]) {
+                    sum = _mm512_fmadd_ps(_mm512_set1_ps(x), _mm512_castsi512_ps(*column), sum);
+                }
+            }
+            total = if block == 0 { sum } else { _mm512_add_ps(total, sum) };
+        }
+        _mm512_mask_storeu_ps(out.as_mut_ptr(), ((1u32 << cols) - 1) as __mmask16, total);
+    }
+}
+
+/// `bf16` to the bits of `f32`.
+#[inline(always)]
+unsafe fn widen(v: __m256i) -> __m512i {
+    // SAFETY: the caller's promise of AVX-512.
+    unsafe { _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(v)) }
+}
+
+/// `sum` plus the products of four neighbours: `w` as [`Dots::offset`] leaves it, `x` signed.
+#[inline(always)]
+pub(super) unsafe fn add_quads<const VNNI: bool, const INT4: bool>(
+    sum: __m512i,
+    w: __m512i,
+    x: __m512i,
+) -> __m512i {
+    // SAFETY: the caller's promise of AVX-512, and of VNNI where it is set. No sum of two products leaves 16 bits.
+    unsafe {
+        let (w, x) = match (VNNI, INT4) {
+            (true, _) => return _mm512_dpbusd_epi32(sum, w, x),
+            (false, true) => (w, x),
+            (false, false) => {
+                let negated = _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(w), _mm512_setzero_si512(), x);
+                (_mm512_abs_epi8(w), negated)
+            }
+        };
+        let pairs = _mm512_maddubs_epi16(w, x);
+        _mm512_add_epi32(sum, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)))
+    }
+}
+
+/// [`Dots::dot`].
+///
+/// # Safety
+/// AVX-512; `check`.
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c")]
+unsafe fn dot_plain<const INT4: bool>(strip: Strip<Integer>, x: Row, out: &mut [f32]) {
+    // SAFETY: the caller's promise.
+    unsafe { dot::<false, INT4>(strip, x, out) }
+}
+
+/// [`Dots::dot`].
+///
+/// # Safety
+/// AVX-512 with VNNI; `check`.
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512vnni,avx2,fma,f16c")]
+unsafe fn dot_vnni<const INT4: bool>(strip: Strip<Integer>, x: Row, out: &mut [f32]) {
+    // SAFETY: the caller's promise.
+    unsafe { dot::<true, INT4>(strip, x, out) }
+}
+
+#[inline(always)]
+unsafe fn dot<const VNNI: bool, const INT4: bool>(strip: Strip<Integer>, x: Row, out: &mut [f32]) {
+    let Strip { bytes, stride, cols, k, kind } = strip;
+    let width = kind.scheme.row_bytes(k);
+    let (step, scale_size) = (if INT4 { CHUNK / 2 } else { CHUNK }, kind.dtype.size());
+    // SAFETY: the caller's promise; rows that do not exist repeat the last one, and masked bytes are not accessed.
+    unsafe {
+        let zero = _mm512_setzero_si512();
+        let row = |i: usize| bytes.as_ptr().add(i.min(cols - 1) * stride);
+        let rows: [*const u8; N] = core::array::from_fn(row);
+        let mut total = _mm512_setzero_ps();
+        for chunk in 0..k.div_ceil(CHUNK) {
+            let (at, q) = (chunk * step, x.q.as_ptr().add(chunk * CHUNK));
+            let (x0, x1) = (_mm512_loadu_si512(q.cast()), _mm512_loadu_si512(q.add(CHUNK / 2).cast()));
+            let masks = [left(width, at), left(width, at + 64)];
+            // Sums of four products: the four groups of the chunk are the quarters.
+            let partial = |i: usize| {
+                let from = rows[i].wrapping_add(at);
+                _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(AHEAD).cast());
+                let a = _mm512_maskz_loadu_epi8(masks[0], from.cast());
+                if INT4 {
+                    let low = _mm512_set1_epi8(15);
+                    let sum = add_quads::<VNNI, INT4>(zero, _mm512_and_si512(a, low), x0);
+                    let high = _mm512_and_si512(_mm512_srli_epi16::<4>(a), low);
+                    return add_quads::<VNNI, INT4>(sum, high, x1);
+                }
+                _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(AHEAD + 64).cast());
+                let b = _mm512_maskz_loadu_epi8(masks[1], from.wrapping_add(64).cast());
+                let a = add_quads::<VNNI, INT4>(zero, offset_eight::<VNNI>(a), x0);
+                let b = add_quads::<VNNI, INT4>(zero, offset_eight::<VNNI>(b), x1);
+                _mm512_add_epi32(_mm512_shuffle_i32x4::<0x88>(a, b), _mm512_shuffle_i32x4::<0xDD>(a, b))
+            };
+            let groups = quarters(core::array::from_fn(|quarter| {
+                let [a, b, c, d] = core::array::from_fn(|i| partial(4 * quarter + i));
+                let ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+                let cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+                _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd))
+            }));
+            let scales = match INT4 {
+                true => Some(columns_scales(&strip, chunk * CHUNK_GROUPS, scale_size)),
+                false => None,
+            };
+            for (i, &sums) in groups.iter().enumerate() {
+                let group = chunk * CHUNK_GROUPS + i;
+                let fix = _mm512_set1_epi32(*x.fixes.get_unchecked(group));
+                let mut sums = _mm512_cvtepi32_ps(_mm512_add_epi32(sums, fix));
+                if let Some(scales) = scales {
+                    sums = _mm512_mul_ps(sums, scales[i]);
+                }
+                total = _mm512_fmadd_ps(sums, _mm512_set1_ps(*x.scales.get_unchecked(group)), total);
+            }
+        }
+        _mm512_mask_storeu_ps(out.as_mut_ptr(), ((1u32 << cols) - 1) as __mmask16, total);
+    }
+}
+
+/// Stored integers of eight bits with [`Dots::offset`].
+#[inline(always)]
+pub(super) unsafe fn offset_eight<const VNNI: bool>(w: __m512i) -> __m512i {
+    // SAFETY: the caller's promise of AVX-512.
+    if VNNI { unsafe { _mm512_xor_si512(w, _mm512_set1_epi8(-128)) } } else { w }
+}
+
+/// The scales of sixteen columns for the four groups from `first` on; 0 behind the last group.
+#[inline(always)]
+pub(super) unsafe fn columns_scales(
+    strip: &Strip<Integer>,
+    first: usize,
+    size: usize,
+) -> [__m512; CHUNK_GROUPS] {
+    let Integer { scales, stride, .. } = strip.kind;
+    let count = (strip.k / GROUP).saturating_sub(first);
+    // SAFETY: the caller's promise; where fewer than four groups are left, they are read one by one.
+    unsafe {
+        let four = |i: usize| {
+            let i = i.min(strip.cols - 1);
+            if count < CHUNK_GROUPS {
+                let four: [f32; CHUNK_GROUPS] = core::array::from_fn(|j| strip.scale(i, first + j));
+                return _mm_loadu_ps(four.as_ptr());
+            }
+            let at = scales.as_ptr().add((i * stride + first) * size);
+            if size == 2 { _mm_cvtph_ps(_mm_loadl_epi64(at.cast())) } else { _mm_loadu_ps(at.cast()) }
+        };
+        let fours = |i: usize| {
+            let v = _mm512_castps128_ps512(four(i));
+            let v = _mm512_insertf32x4::<1>(v, four(i + 4));
+            let v = _mm512_insertf32x4::<2>(v, four(i + 8));
+            _mm512_insertf32x4::<3>(v, four(i + 12))
+        };
+        let (a, b, c, d) = (fours(0), fours(1), fours(2), fours(3));
+        let (ab_low, ab_high) = (_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+        let (cd_low, cd_high) = (_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+        [
+            _mm512_shuffle_ps::<0x44>(ab_low, cd_low),
+            _mm512_shuffle_ps::<0xEE>(ab_low, cd_low),
+            _mm512_shuffle_ps::<0x44>(ab_high, cd_high),
+            _mm512_shuffle_ps::<0xEE>(ab_high, cd_high),
+        ]
+    }
+}

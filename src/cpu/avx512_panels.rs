@@ -1,0 +1,162 @@
+//! Panels and tiles of the integer product with AVX-512, with and without VNNI.
+
+use core::arch::x86_64::*;
+
+use super::avx512_dots::{COLS, N, add_quads, columns_scales, left, offset_eight, transpose};
+use super::dots::{CHUNK, CHUNK_GROUPS, Integer, Panel, QUAD, QUADS, Row, Strip};
+use crate::weights::{GROUP, Scheme};
+
+/// [`Dots::pack`](super::dots::Dots::pack).
+///
+/// # Safety
+/// AVX-512; `check_pack`.
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c")]
+pub(super) unsafe fn pack<const VNNI: bool>(
+    strip: Strip<Integer>,
+    first: usize,
+    groups: usize,
+    panel: &mut [u8],
+    scales: &mut [f32],
+) {
+    let (width, scheme) = (strip.kind.scheme.row_bytes(strip.k), strip.kind.scheme);
+    // Vectors of a row to a chunk.
+    let parts = if scheme == Scheme::Int4 { 1 } else { 2 };
+    for half in 0..COLS / N {
+        if half * N >= strip.cols {
+            break;
+        }
+        let strip = strip.columns(half * N, N);
+        for chunk in 0..groups / CHUNK_GROUPS {
+            let at = (first / CHUNK_GROUPS + chunk) * parts * 64;
+            // SAFETY: the caller's promise; rows that do not exist repeat the last one, and masked bytes are not accessed.
+            // A chunk takes `CHUNK * COLS` bytes of the panel.
+            unsafe {
+                let cells = panel.as_mut_ptr().add(chunk * CHUNK * COLS + half * N * QUAD);
+                let row = |i: usize| strip.bytes.as_ptr().add(i.min(strip.cols - 1) * strip.stride);
+                for part in 0..parts {
+                    let at = at + part * 64;
+                    let load = |i| _mm512_maskz_loadu_epi8(left(width, at), row(i).wrapping_add(at).cast());
+                    let rows: [__m512i; N] = core::array::from_fn(load);
+                    let store = |quad: usize, v| _mm512_storeu_si512(cells.add(quad * COLS * QUAD).cast(), v);
+                    if scheme == Scheme::Int8 {
+                        for (i, v) in transpose(rows).into_iter().enumerate() {
+                            store(part * N + i, offset_eight::<VNNI>(v));
+                        }
+                        continue;
+                    }
+                    let low = _mm512_set1_epi8(15);
+                    for (nibble, from) in [0, QUADS / 2].into_iter().enumerate() {
+                        let halves = rows.map(|v| match nibble {
+                            0 => _mm512_and_si512(v, low),
+                            _ => _mm512_and_si512(_mm512_srli_epi16::<4>(v), low),
+                        });
+                        for (i, v) in transpose(halves).into_iter().enumerate() {
+                            store(i / 4 * QUADS + from + i % 4, v);
+                        }
+                    }
+                }
+            }
+            if scheme == Scheme::Int4 {
+                let group = first + chunk * CHUNK_GROUPS;
+                // SAFETY: the caller's promise; a chunk takes `CHUNK_GROUPS * COLS` scales.
+                unsafe {
+                    let out = scales.as_mut_ptr().add(chunk * CHUNK_GROUPS * COLS + half * N);
+                    let size = strip.kind.dtype.size();
+                    for (i, v) in columns_scales(&strip, group, size).into_iter().enumerate() {
+                        _mm512_storeu_ps(out.add(i * COLS), v);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// [`Dots::tile`](super::dots::Dots::tile).
+///
+/// # Safety
+/// AVX-512; `check_tile`.
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c")]
+pub(super) unsafe fn tiles_plain(rows: &[Row], first: usize, panel: &Panel, c: &mut [f32]) {
+    // SAFETY: the caller's promise.
+    unsafe { tiles::<false>(rows, first, panel, c) }
+}
+
+/// [`Dots::tile`](super::dots::Dots::tile).
+///
+/// # Safety
+/// AVX-512 with VNNI; `check_tile`.
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512vnni,avx2,fma,f16c")]
+pub(super) unsafe fn tiles_vnni(rows: &[Row], first: usize, panel: &Panel, c: &mut [f32]) {
+    // SAFETY: the caller's promise.
+    unsafe { tiles::<true>(rows, first, panel, c) }
+}
+
+#[inline(always)]
+unsafe fn tiles<const VNNI: bool>(rows: &[Row], first: usize, panel: &Panel, c: &mut [f32]) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match (panel.scheme, rows.len()) {
+            (Scheme::Int8, 6) => tile::<VNNI, false, 6>(rows, first, panel, c),
+            (Scheme::Int8, 5) => tile::<VNNI, false, 5>(rows, first, panel, c),
+            (Scheme::Int8, 4) => tile::<VNNI, false, 4>(rows, first, panel, c),
+            (Scheme::Int8, 3) => tile::<VNNI, false, 3>(rows, first, panel, c),
+            (Scheme::Int8, 2) => tile::<VNNI, false, 2>(rows, first, panel, c),
+            (Scheme::Int8, _) => tile::<VNNI, false, 1>(rows, first, panel, c),
+            (Scheme::Int4, 6) => tile::<VNNI, true, 6>(rows, first, panel, c),
+            (Scheme::Int4, 5) => tile::<VNNI, true, 5>(rows, first, panel, c),
+            (Scheme::Int4, 4) => tile::<VNNI, true, 4>(rows, first, panel, c),
+            (Scheme::Int4, 3) => tile::<VNNI, true, 3>(rows, first, panel, c),
+            (Scheme::Int4, 2) => tile::<VNNI, true, 2>(rows, first, panel, c),
+            (Scheme::Int4, _) => tile::<VNNI, true, 1>(rows, first, panel, c),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn tile<const VNNI: bool, const INT4: bool, const ROWS: usize>(
+    rows: &[Row],
+    first: usize,
+    panel: &Panel,
+    c: &mut [f32],
+) {
+    let scheme = if INT4 { Scheme::Int4 } else { Scheme::Int8 };
+    // SAFETY: the caller's promise.
+    unsafe {
+        let c = c.as_mut_ptr();
+        let q: [*const u8; ROWS] = core::array::from_fn(|i| rows[i].q.as_ptr());
+        let mut totals: [[__m512; 2]; ROWS] = core::array::from_fn(|i| {
+            [_mm512_loadu_ps(c.add(i * COLS)), _mm512_loadu_ps(c.add(i * COLS + N))]
+        });
+        for group in 0..panel.groups {
+            let cells = panel.cells.as_ptr().add(group * GROUP * COLS);
+            let mut sums: [[__m512i; 2]; ROWS] =
+                core::array::from_fn(|i| [_mm512_set1_epi32(*rows[i].fixes.get_unchecked(first + group)); 2]);
+            for quad in 0..QUADS {
+                let cells = cells.add(quad * COLS * QUAD);
+                let (left, right) =
+                    (_mm512_loadu_si512(cells.cast()), _mm512_loadu_si512(cells.add(64).cast()));
+                let at = Row::at(scheme, first + group, quad);
+                for (sums, q) in sums.iter_mut().zip(q) {
+                    let x = _mm512_set1_epi32(q.add(at).cast::<i32>().read_unaligned());
+                    sums[0] = add_quads::<VNNI, INT4>(sums[0], left, x);
+                    sums[1] = add_quads::<VNNI, INT4>(sums[1], right, x);
+                }
+            }
+            let scales = panel.scales.as_ptr().wrapping_add(group * COLS);
+            for (i, totals) in totals.iter_mut().enumerate() {
+                let scale = _mm512_set1_ps(*rows[i].scales.get_unchecked(first + group));
+                for j in 0..2 {
+                    let mut sums = _mm512_cvtepi32_ps(sums[i][j]);
+                    if INT4 {
+                        sums = _mm512_mul_ps(sums, _mm512_loadu_ps(scales.add(j * N)));
+                    }
+                    totals[j] = _mm512_fmadd_ps(sums, scale, totals[j]);
+                }
+            }
+        }
+        for (i, totals) in totals.iter().enumerate() {
+            _mm512_storeu_ps(c.add(i * COLS), totals[0]);
+            _mm512_storeu_ps(c.add(i * COLS + N), totals[1]);
+        }
+    }
+}
