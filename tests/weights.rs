@@ -319,7 +319,7 @@ fn quantised_matrices_are_taken_with_their_scales() {
     let refused = |tensors: &[String], bytes, name, word| {
         names(matrix(tensors, bytes, &[4, 96]).unwrap_err(), name, word);
     };
-    refused(&[eight.clone()], 384, scale, "missing");
+    refused(std::slice::from_ref(&eight), 384, scale, "missing");
     refused(&[eight.clone(), tensor(scale, "F32", &[2, 2], (384, 400))], 400, scale, "asks for [4]");
     refused(&[eight.clone(), tensor(scale, "BF16", &[4], (384, 392))], 392, scale, "F32 or F16");
     refused(&[eight.clone(), tensor(scale, "I64", &[4], (384, 416))], 416, scale, "I64");

@@ -50,7 +50,7 @@ pub(super) fn product(
     let (rows, scratch) = scratch.split_at_mut(x.rows * words(k));
     quantise(cpu, x, scheme, cpu.isa.run_dots(Offset(scheme)), rows);
     let rows = &*rows;
-    let height = x.rows.div_ceil(x.rows.div_ceil(ROWS));
+    let height = x.rows.div_ceil(x.rows.div_ceil(ROWS).max(1));
     // A product of integers counts half.
     let cost = x.rows.saturating_mul(n).saturating_mul(k.max(1)) / 2;
     cpu.threads.blocks(cost, out, n, [height, STRIP], scratch, |scratch, [first, col], out| {
