@@ -48,12 +48,15 @@ pub fn a_killed_run_is_the_run_that_was_not_killed() {
     }
 }
 
-pub fn threads_change_nothing() {
+/// The whole way of the example: pictures decoded on threads, augmented, trained on, written.
+pub fn threads_and_repetition_change_nothing() {
     let folder = Folder::new("threads");
     let words = ["--updates", "6"];
     folder.finish("one", &[&words[..], &["--threads", "1", "--workers", "1"]].concat());
     folder.finish("more", &[&words[..], &["--threads", "2", "--workers", "3", "--recompute"]].concat());
     assert!(folder.files("one") == folder.files("more"), "threads changed bits");
+    folder.finish("again", &[&words[..], &["--threads", "2", "--workers", "3", "--recompute"]].concat());
+    assert!(folder.files("again") == folder.files("more"), "a second run has other bits");
     folder.finish("other", &[&words[..], &["--seed", "2"]].concat());
     assert!(folder.files("one")[1] != folder.files("other")[1], "the seed changes nothing");
 }

@@ -11,6 +11,7 @@ mod refused;
 #[allow(dead_code, unused_imports)] // its own unit tests, which run with the example
 #[path = "../../examples/align/run/mod.rs"]
 mod run;
+mod variants;
 
 use std::process::ExitCode;
 
@@ -21,9 +22,9 @@ fn main() -> ExitCode {
     }
     // Words that choose tests by a part of their names, as the usual harness has it; its options mean nothing here.
     let chosen: Vec<String> = words.filter(|word| !word.starts_with('-')).collect();
-    let tests: [(&str, fn()); 8] = [
+    let tests: [(&str, fn()); 11] = [
         ("a_killed_run_is_the_run_that_was_not_killed", killed::a_killed_run_is_the_run_that_was_not_killed),
-        ("threads_change_nothing", killed::threads_change_nothing),
+        ("threads_and_repetition_change_nothing", killed::threads_and_repetition_change_nothing),
         ("other_options_are_refused_by_name", refused::other_options_are_refused_by_name),
         (
             "a_loss_that_is_no_number_keeps_the_last_state",
@@ -33,6 +34,12 @@ fn main() -> ExitCode {
         ("a_folder_belongs_to_one_run", refused::a_folder_belongs_to_one_run),
         ("what_is_missing_is_named", refused::what_is_missing_is_named),
         ("the_result_plugs_into_the_model", export::the_result_plugs_into_the_model),
+        (
+            "an_average_pooled_export_is_what_was_trained",
+            export::an_average_pooled_export_is_what_was_trained,
+        ),
+        ("a_pooled_target_is_learnt", variants::a_pooled_target_is_learnt),
+        ("a_frozen_encoder_stays_as_it_is", variants::a_frozen_encoder_stays_as_it_is),
     ];
     for (name, test) in tests {
         if chosen.is_empty() || chosen.iter().any(|part| name.contains(part.as_str())) {

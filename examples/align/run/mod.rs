@@ -11,7 +11,7 @@ use std::time::Instant;
 use options::Options;
 use progress::Progress;
 use triplet::cpu::Cpu;
-use triplet::finetune::run::{CHECKPOINT, Run, plug_in};
+use triplet::finetune::run::{CHECKPOINT, Run, RunFiles, plug_in};
 
 /// Runs until all updates are done, from wherever the folder of the run is.
 pub fn run(words: impl Iterator<Item = String>) -> Result<(), Box<dyn Error>> {
@@ -41,12 +41,12 @@ pub fn run(words: impl Iterator<Item = String>) -> Result<(), Box<dyn Error>> {
         }
     }
     let rate = progress.rate(run.updates());
-    let aligned = run.export()?;
-    let model = files.out.join("model");
-    if files.model.join("tokenizer.json").exists() {
-        plug_in(&aligned, &files.model, &model)?;
-        eprintln!("{} is the whole model with the aligned encoder", model.display());
-    }
+    let aligned = if run.config().freeze_encoder {
+        eprintln!("the encoder was frozen: {CHECKPOINT} has the decoder, and nothing is exported");
+        "none".to_string()
+    } else {
+        export(&run, &files)?
+    };
     let curve = files.out.join("loss.png");
     curve::draw(run.losses(), run.validations()).write(&curve)?;
     let skipped = run.skipped();
@@ -63,7 +63,18 @@ pub fn run(words: impl Iterator<Item = String>) -> Result<(), Box<dyn Error>> {
         at(losses.first()),
         at(losses.last()),
         skipped.len(),
-        aligned.display(),
+        aligned,
     )?;
     Ok(())
+}
+
+/// Writes the encoder, and the whole model with it where there is one; names the encoder's folder.
+fn export(run: &Run<Cpu>, files: &RunFiles) -> Result<String, Box<dyn Error>> {
+    let aligned = run.export()?;
+    let model = files.out.join("model");
+    if files.model.join("tokenizer.json").exists() {
+        plug_in(&aligned, &files.model, &model)?;
+        eprintln!("{} is the whole model with the aligned encoder", model.display());
+    }
+    Ok(aligned.display().to_string())
 }

@@ -31,9 +31,11 @@ what changes the result; a run that goes on must be given the same:
   --head linear|mlp      the student's new head (linear)
   --masks KIND           uniform, bernoulli:KEEP or blockwise:KEEP (uniform)
   --loss KIND            mse, cosine, l1, masked-mse or unmasked-mse (mse)
-  --skip-blocks N        last blocks that the teacher lacks (1)
+  --skip-blocks N        last blocks that the teacher lacks (1; 0 with --prefix-only)
+  --prefix-only          the target is the teacher's pooled vector, predicted at the prefix token
+  --freeze-encoder       the decoder learns alone; there is no encoder to export then
   --decoder-layers N     blocks of the decoder (2)
-  --soft-cap C|none      soft cap of the student's attention (30)
+  --soft-cap C|none      soft cap of the student's attention (30; none with --freeze-encoder)
   --mim                  masked image modelling, the ablation
   --no-augment           whole pictures, no augmentation
   --val-limit N          most pictures to validate on (128), every --val-every N updates (a tenth of the run)
@@ -77,7 +79,7 @@ pub struct Options {
 impl Options {
     /// Reads the words after the program's name.
     pub fn parse(words: impl Iterator<Item = String>) -> Result<Options, Box<dyn Error>> {
-        let flags = ["recompute", "decay-matrices", "mim", "no-augment"];
+        let flags = ["recompute", "decay-matrices", "mim", "no-augment", "prefix-only", "freeze-encoder"];
         let given = Arguments::read_words(words, &NAMES, &flags, USAGE)?;
         let minutes = given.number::<f64>("checkpoint-minutes")?.unwrap_or(10.0);
         let between_checkpoints = Duration::try_from_secs_f64(60.0 * minutes)
@@ -106,6 +108,7 @@ fn config(given: &Arguments, files: &RunFiles) -> Result<RunConfig, Box<dyn Erro
         }
     };
     let recipe = RunConfig::recipe(updates);
+    let (prefix_only, freeze_encoder) = (given.has("prefix-only"), given.has("freeze-encoder"));
     Ok(RunConfig {
         seed: given.number("seed")?.unwrap_or(recipe.seed),
         updates,
@@ -116,10 +119,12 @@ fn config(given: &Arguments, files: &RunFiles) -> Result<RunConfig, Box<dyn Erro
         augment: !given.has("no-augment"),
         soft_cap: match given.text("soft-cap") {
             Some("none") => None,
-            _ => given.number("soft-cap")?.or(recipe.soft_cap),
+            _ => given.number("soft-cap")?.or(recipe.soft_cap.filter(|_| !freeze_encoder)),
         },
         mim: given.has("mim"),
-        skip_blocks: given.number("skip-blocks")?.unwrap_or(recipe.skip_blocks),
+        skip_blocks: given.number("skip-blocks")?.unwrap_or(if prefix_only { 0 } else { recipe.skip_blocks }),
+        prefix_only,
+        freeze_encoder,
         decoder_layers: given.number("decoder-layers")?.unwrap_or(recipe.decoder_layers),
         head: match given.text("head") {
             None | Some("linear") => HeadKind::Linear,

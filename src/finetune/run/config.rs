@@ -26,12 +26,16 @@ pub struct RunConfig {
     pub warmup: u64,
     /// Whether pictures are augmented.
     pub augment: bool,
-    /// Soft cap of the student's attention logits; `None` leaves the student as its model is.
+    /// Soft cap of the student's attention logits, of a frozen one too; `None` leaves the student as its model is.
     pub soft_cap: Option<f32>,
     /// Masked image modelling in place of locality alignment.
     pub mim: bool,
     /// Last blocks of the teacher that are left out.
     pub skip_blocks: usize,
+    /// Whether the target is the teacher's pooled vector, predicted at the prefix token; then `skip_blocks` must be 0.
+    pub prefix_only: bool,
+    /// Whether the encoder stays as it is and the decoder learns alone; then there is nothing to export.
+    pub freeze_encoder: bool,
     /// Blocks of the decoder.
     pub decoder_layers: usize,
     /// The student's new head.
@@ -66,6 +70,8 @@ impl RunConfig {
             soft_cap: Some(30.0),
             mim: false,
             skip_blocks: 1,
+            prefix_only: false,
+            freeze_encoder: false,
             decoder_layers: 2,
             head: HeadKind::Linear,
             masks: MaskKind::Uniform,
@@ -91,6 +97,8 @@ impl RunConfig {
             soft_cap,
             mim,
             skip_blocks,
+            prefix_only,
+            freeze_encoder,
             decoder_layers,
             head,
             masks,
@@ -112,6 +120,8 @@ impl RunConfig {
             ("soft_cap", format!("{soft_cap:?}")),
             ("mim", mim.to_string()),
             ("skip_blocks", skip_blocks.to_string()),
+            ("prefix_only", prefix_only.to_string()),
+            ("freeze_encoder", freeze_encoder.to_string()),
             ("decoder_layers", decoder_layers.to_string()),
             ("head", format!("{head:?}")),
             ("masks", format!("{masks:?}")),
@@ -139,6 +149,13 @@ impl RunConfig {
                 format!("{} parts do not divide a batch of {} pictures", self.parts, self.batch),
             );
         }
+        if self.mim && (self.prefix_only || self.freeze_encoder) {
+            let reason = "has no decoder: it goes with neither prefix_only nor freeze_encoder".to_string();
+            return error("mim", reason);
+        }
+        if self.soft_cap.is_some_and(|cap| !(cap > 0.0 && cap.is_finite())) {
+            return error("soft_cap", "must be above 0 and finite".to_string());
+        }
         if self.updates == 0 {
             return error("updates", "must be above 0".to_string());
         }
@@ -151,10 +168,10 @@ impl RunConfig {
         student.soft_cap = self.soft_cap.or(vit.soft_cap);
         let objective = match recipe.objective {
             _ if self.mim => Objective::Mim,
-            Objective::MaskEmbed { decoder, prefix_only, freeze_encoder, .. } => Objective::MaskEmbed {
+            Objective::MaskEmbed { decoder, .. } => Objective::MaskEmbed {
                 skip_blocks: self.skip_blocks,
-                prefix_only,
-                freeze_encoder,
+                prefix_only: self.prefix_only,
+                freeze_encoder: self.freeze_encoder,
                 decoder: DecoderConfig { layers: self.decoder_layers, ..decoder },
             },
             Objective::Mim => Objective::Mim,
