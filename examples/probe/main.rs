@@ -9,12 +9,15 @@
 #[allow(dead_code)]
 #[path = "../common/arguments.rs"]
 mod arguments;
+#[path = "../evaluate/progress.rs"]
+mod progress;
 mod scenes;
 
 use std::error::Error;
 use std::process::ExitCode;
 
 use arguments::{Arguments, exit_code};
+use progress::Progress;
 use scenes::{Classes, Encoder, Example};
 use triplet::Cpu;
 use triplet::backend::Backend;
@@ -85,8 +88,9 @@ fn run() -> Result<(), Box<dyn Error>> {
     let layer = given.number("layer")?.unwrap_or(-1);
     let encoder = Encoder::open(&cpu, given.required("model")?, layer)?;
     let names = classes.names();
-    let train = encoder.examples(first..first + scenes, classes, labels)?;
-    let test = encoder.examples(TEST_SEED..TEST_SEED + test_scenes, classes, labels)?;
+    let mut bar = Progress::new("scenes", scenes + test_scenes);
+    let train = encoder.examples(first..first + scenes, classes, labels, &mut bar)?;
+    let test = encoder.examples(TEST_SEED..TEST_SEED + test_scenes, classes, labels, &mut bar)?;
 
     let per_epoch = train.len().div_ceil(batch);
     let updates = (per_epoch * epochs).max(1) as u64;
@@ -106,7 +110,8 @@ fn run() -> Result<(), Box<dyn Error>> {
     let mut rng = Rng::new(seed);
     let mut order: Vec<usize> = (0..train.len()).collect();
     let mut loss = f64::NAN;
-    for epoch in 0..epochs {
+    let mut bar = Progress::new("updates", (per_epoch * epochs) as u64);
+    for _ in 0..epochs {
         for last in (1..order.len()).rev() {
             order.swap(last, rng.below(last + 1));
         }
@@ -115,9 +120,9 @@ fn run() -> Result<(), Box<dyn Error>> {
             let (tokens, labels) = gathered(part.iter().map(|&index| &train[index]));
             let tokens = cpu.upload(part.len() * patches, width, &tokens)?;
             sum += probe.update(&cpu, tokens.view(), &labels)? * part.len() as f64;
+            bar.step();
         }
         loss = sum / order.len() as f64;
-        eprintln!("epoch {} of {epochs}: loss {loss:.5}", epoch + 1);
     }
     let mut score = Score::new(names.len());
     for part in test.chunks(batch) {

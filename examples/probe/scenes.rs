@@ -13,6 +13,8 @@ use triplet::image::{ImageView, Preprocessor, Square};
 use triplet::vision::{Vit, VitConfig};
 use triplet::weights::{Loader, Weights};
 
+use crate::progress::Progress;
+
 /// What counts as a class.
 #[derive(Clone, Copy)]
 pub enum Classes {
@@ -78,12 +80,13 @@ impl<'a> Encoder<'a> {
         (config.hidden_size, side * side, config.heads)
     }
 
-    /// Renders scenes at the encoder's size or a quarter above it, and encodes them.
+    /// Renders scenes at the encoder's size or a quarter above it, and encodes them; a step of the bar each.
     pub fn examples(
         &self,
         seeds: Range<u64>,
         classes: Classes,
         labels: ProbeLabels,
+        bar: &mut Progress,
     ) -> Result<Vec<Example>, Box<dyn Error>> {
         let (names, config) = (classes.names(), self.vit.config());
         let mut examples = Vec::new();
@@ -96,6 +99,7 @@ impl<'a> Encoder<'a> {
                 ProbeLabels::GlobalUnion => union(&local, names.len()),
             };
             examples.push(Example { tokens: self.tokens(&rendered)?, labels });
+            bar.step();
         }
         Ok(examples)
     }
