@@ -1741,4 +1741,378 @@ triplet_status triplet_box_to_normalised(const struct triplet_box *area,
 }  // extern "C"
 #endif  // __cplusplus
 
+#if defined(TRIPLET_FINETUNE)
+/**
+ * A run of locality alignment in a folder. It can be killed at any instant: `triplet_align_start` on the same folder with
+ * the same options goes on from the last checkpoint, and ends with the same bits. One thread at a time, any thread.
+ */
+typedef struct triplet_align triplet_align;
+
+/**
+ * How masks are drawn; every picture has a random mask, its complement and the mask that hides nothing.
+ */
+typedef int32_t triplet_align_masks;
+
+/**
+ * What is minimised.
+ */
+typedef int32_t triplet_align_loss;
+
+/**
+ * Ways to train, as bits of `flags`.
+ */
+typedef uint32_t triplet_align_flags;
+
+/**
+ * Where a run is. The caller sets `struct_size`.
+ */
+typedef struct triplet_align_info {
+  /**
+   * sizeof(triplet_align_info), set by the caller.
+   */
+  uint32_t struct_size;
+  /**
+   * Not 0 where the folder had a checkpoint, and the run went on from it.
+   */
+  int32_t resumed;
+  /**
+   * Updates so far, those before an interruption included.
+   */
+  uint64_t updates;
+  /**
+   * Updates in all.
+   */
+  uint64_t total;
+  /**
+   * Updates that the checkpoint on disk has.
+   */
+  uint64_t saved;
+  /**
+   * Pictures that could not be read and were passed over.
+   */
+  uint64_t skipped;
+  /**
+   * Mean loss of the last update's pictures, before it; NaN before the first update.
+   */
+  double loss;
+  /**
+   * The last loss on the pictures held back.
+   */
+  double validation;
+} triplet_align_info;
+
+/**
+ * Told where the run is after every update, on the thread that steps, in the host's floating-point state. Any other value
+ * than 0 ends the step, as `triplet_align_stop` does. It may stop the run, but make no other call with its handle, and must
+ * not throw.
+ */
+typedef int32_t (*triplet_align_progress_fn)(void *user_data, const struct triplet_align_info *info);
+
+/**
+ * A run. Fill it with `triplet_align_options_init`, which gives the published recipe at 32 pictures an update; the four
+ * paths and `updates` are the caller's to set. What changes the result must be the same when a run goes on: everything but
+ * `threads`, `workers`, TRIPLET_ALIGN_RECOMPUTE and the callback.
+ */
+typedef struct triplet_align_options {
+  /**
+   * sizeof(triplet_align_options).
+   */
+  uint32_t struct_size;
+  /**
+   * Threads that the run computes on, as of triplet_model_options.
+   */
+  uint32_t threads;
+  /**
+   * Model directory whose `visual_encoder` is trained, a path in UTF-8 like the others; all are read during the call only.
+   */
+  const char *model;
+  /**
+   * Folder or pack of PNG and JPEG pictures.
+   */
+  const char *images;
+  /**
+   * Folder or pack of pictures to validate on; NULL for the last 2 % of `images` by the hash of their names.
+   */
+  const char *validation;
+  /**
+   * Folder of the run; made where it is missing.
+   */
+  const char *out;
+  /**
+   * Updates in all; not 0.
+   */
+  uint64_t updates;
+  /**
+   * Fixes everything that is random.
+   */
+  uint64_t seed;
+  /**
+   * Updates over which the learning rate rises from a tenth.
+   */
+  uint64_t warmup;
+  /**
+   * Updates between two validations; 0 for a tenth of the run.
+   */
+  uint64_t validate_every;
+  /**
+   * Pictures of an update.
+   */
+  uint32_t batch;
+  /**
+   * Passes that they are spread over; divides `batch`.
+   */
+  uint32_t parts;
+  /**
+   * Threads that decode pictures.
+   */
+  uint32_t workers;
+  /**
+   * Most pictures to validate on.
+   */
+  uint32_t validation_count;
+  /**
+   * Last blocks that the teacher lacks.
+   */
+  uint32_t skip_blocks;
+  /**
+   * Blocks of the decoder.
+   */
+  uint32_t decoder_layers;
+  /**
+   * How masks are drawn.
+   */
+  triplet_align_masks masks;
+  /**
+   * What is minimised.
+   */
+  triplet_align_loss loss;
+  /**
+   * What TRIPLET_ALIGN_MASKS_BERNOULLI and TRIPLET_ALIGN_MASKS_BLOCKWISE keep.
+   */
+  double masks_keep;
+  /**
+   * Largest learning rate; it falls to a tenth along half a cosine.
+   */
+  double rate;
+  /**
+   * Weight decay.
+   */
+  double decay;
+  /**
+   * Soft cap of the student's attention logits; 0 leaves it as its model is.
+   */
+  double soft_cap;
+  /**
+   * Decay of a moving average of the weights, which is then exported; 0 for none.
+   */
+  double ema;
+  /**
+   * Ways to train.
+   */
+  triplet_align_flags flags;
+  /**
+   * 0; keeps what follows in place.
+   */
+  uint32_t reserved;
+  /**
+   * Told of every update. May be NULL.
+   */
+  triplet_align_progress_fn progress;
+  /**
+   * Passed to `progress`.
+   */
+  void *user_data;
+} triplet_align_options;
+
+/**
+ * Every patch is kept with one probability, itself uniform over (0, 1).
+ */
+#define TRIPLET_ALIGN_MASKS_UNIFORM 0
+
+/**
+ * Every patch is kept with the probability `masks_keep`.
+ */
+#define TRIPLET_ALIGN_MASKS_BERNOULLI 1
+
+/**
+ * Rectangles until at least the share `masks_keep` of the patches is kept.
+ */
+#define TRIPLET_ALIGN_MASKS_BLOCKWISE 2
+
+/**
+ * Mean squared difference between prediction and target.
+ */
+#define TRIPLET_ALIGN_LOSS_MSE 0
+
+/**
+ * 1 less the mean cosine of the angle between them.
+ */
+#define TRIPLET_ALIGN_LOSS_COSINE 1
+
+/**
+ * Mean absolute difference.
+ */
+#define TRIPLET_ALIGN_LOSS_L1 2
+
+/**
+ * Squares at hidden patches alone.
+ */
+#define TRIPLET_ALIGN_LOSS_MASKED_MSE 3
+
+/**
+ * Squares at kept patches alone.
+ */
+#define TRIPLET_ALIGN_LOSS_UNMASKED_MSE 4
+
+/**
+ * Whole pictures, no augmentation.
+ */
+#define TRIPLET_ALIGN_NO_AUGMENT 1
+
+/**
+ * Masked image modelling in place of locality alignment.
+ */
+#define TRIPLET_ALIGN_MIM 2
+
+/**
+ * The target is the teacher's pooled vector; `skip_blocks` must be 0.
+ */
+#define TRIPLET_ALIGN_PREFIX_ONLY 4
+
+/**
+ * The encoder stays as it is and the decoder learns alone; there is no encoder to export then.
+ */
+#define TRIPLET_ALIGN_FREEZE_ENCODER 8
+
+/**
+ * The student's new head has a hidden layer.
+ */
+#define TRIPLET_ALIGN_MLP_HEAD 16
+
+/**
+ * Weight decay spares biases, norms and positions.
+ */
+#define TRIPLET_ALIGN_DECAY_MATRICES 32
+
+/**
+ * Keeps less of the forward pass in memory and computes it again. Changes no bit.
+ */
+#define TRIPLET_ALIGN_RECOMPUTE 64
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/**
+ * Fills options with the published recipe. `struct_size` is sizeof(triplet_align_options).
+ *
+ * Any thread. TRIPLET_INVALID_ARGUMENT.
+ *
+ * The caller promises:
+ * `struct_size` bytes can be written to `options`.
+ */
+TRIPLET_API triplet_status triplet_align_options_init(struct triplet_align_options *options, size_t struct_size);
+
+/**
+ * Begins the run of a folder, or goes on with it where the folder has a checkpoint. A new run measures its targets,
+ * validates and saves. `*run` becomes a handle to destroy, or NULL where the call fails.
+ *
+ * Any thread. TRIPLET_INVALID_ARGUMENT naming the option, also one that is not what the checkpoint was made with,
+ * TRIPLET_INVALID_UTF8, TRIPLET_IO, also where another process or handle has the folder, TRIPLET_FORMAT, TRIPLET_CONFIG,
+ * TRIPLET_TENSOR, TRIPLET_LIMIT, TRIPLET_MISSING_MODULE, TRIPLET_NON_FINITE, TRIPLET_OUT_OF_MEMORY.
+ *
+ * The caller promises:
+ * `options` and what it points to are valid as it says; a handle can be written to `run`.
+ */
+TRIPLET_API
+triplet_status triplet_align_start(const struct triplet_align_options *options,
+                                   struct triplet_align **run);
+
+/**
+ * Takes `updates` updates, or fewer where the run ends before. It saves nothing: `triplet_align_save` does. TRIPLET_OK
+ * where they were taken or the run is at its end; TRIPLET_CANCELLED where it was stopped, after a whole update, and can go
+ * on. After TRIPLET_NON_FINITE the checkpoint is the last good state, and the run is to be destroyed.
+ *
+ * One thread at a time for each run. TRIPLET_BUSY, TRIPLET_CANCELLED, TRIPLET_NON_FINITE, TRIPLET_INVALID_HANDLE,
+ * TRIPLET_INVALID_ARGUMENT where no picture can be read.
+ */
+TRIPLET_API
+triplet_status triplet_align_step(struct triplet_align *run,
+                                  uint64_t updates);
+
+/**
+ * Makes the step that is running end after its update, and every later one at its start, until `triplet_align_resume` is
+ * called.
+ *
+ * Any thread, at any time. TRIPLET_INVALID_HANDLE.
+ */
+TRIPLET_API
+triplet_status triplet_align_stop(const struct triplet_align *run);
+
+/**
+ * Takes `triplet_align_stop` back.
+ *
+ * Any thread, at any time. TRIPLET_INVALID_HANDLE.
+ */
+TRIPLET_API triplet_status triplet_align_resume(const struct triplet_align *run);
+
+/**
+ * Says where a run is. The caller sets `info->struct_size`.
+ *
+ * One thread at a time for each run. TRIPLET_BUSY, TRIPLET_INVALID_HANDLE, TRIPLET_INVALID_ARGUMENT.
+ *
+ * The caller promises:
+ * `info` can be read and written as far as its `struct_size` says.
+ */
+TRIPLET_API triplet_status triplet_align_get_info(const struct triplet_align *run, struct triplet_align_info *info);
+
+/**
+ * Replaces the checkpoint of the run's folder: there is a whole one at every instant.
+ *
+ * One thread at a time for each run. TRIPLET_BUSY, TRIPLET_IO (a full disk; the checkpoint is the old one then),
+ * TRIPLET_NON_FINITE, TRIPLET_INVALID_HANDLE.
+ */
+TRIPLET_API triplet_status triplet_align_save(struct triplet_align *run);
+
+/**
+ * Writes the encoder as it is now to the folder `aligned` in the run's folder: config.json and model.safetensors with the
+ * tensors under `visual_encoder.`, which `triplet_align_plug_in` takes.
+ *
+ * One thread at a time for each run. TRIPLET_BUSY, TRIPLET_IO, TRIPLET_INVALID_HANDLE, TRIPLET_INVALID_ARGUMENT where the
+ * encoder is frozen.
+ */
+TRIPLET_API
+triplet_status triplet_align_export(struct triplet_align *run);
+
+/**
+ * Writes to the folder `out` the model directory `model` with its encoder replaced by that of the directory `encoder`; all
+ * are paths in UTF-8. `triplet_model_open` takes the result.
+ *
+ * Any thread. TRIPLET_INVALID_ARGUMENT where `out` is one of the two, TRIPLET_INVALID_UTF8, TRIPLET_IO, TRIPLET_FORMAT,
+ * TRIPLET_TENSOR, TRIPLET_MISSING_MODULE.
+ *
+ * The caller promises:
+ * All three are C strings.
+ */
+TRIPLET_API
+triplet_status triplet_align_plug_in(const char *encoder,
+                                     const char *model,
+                                     const char *out);
+
+/**
+ * Destroys the handle and sets it to NULL; NULL is left alone. Nothing is saved.
+ *
+ * Any thread. TRIPLET_INVALID_HANDLE, TRIPLET_INVALID_ARGUMENT; TRIPLET_BUSY while the run is at work.
+ *
+ * The caller promises:
+ * A handle can be read from and written to `run`.
+ */
+TRIPLET_API triplet_status triplet_align_destroy(struct triplet_align **run);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* TRIPLET_FINETUNE */
+
 #endif  /* TRIPLET_H */

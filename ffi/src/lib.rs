@@ -9,6 +9,8 @@
 //! - structs that a caller fills start with `struct_size` and may grow at their end; the others never change.
 #![allow(non_camel_case_types)]
 
+#[cfg(feature = "finetune")]
+pub mod align;
 pub mod allocator;
 pub mod arena;
 pub mod ask;

@@ -23,6 +23,8 @@ pub(crate) enum Kind {
     Session = 2,
     Image = 3,
     Reply = 4,
+    #[cfg(feature = "finetune")]
+    Align = 5,
 }
 
 impl Kind {
@@ -32,11 +34,20 @@ impl Kind {
             Kind::Session => "session",
             Kind::Image => "image",
             Kind::Reply => "reply",
+            #[cfg(feature = "finetune")]
+            Kind::Align => "run",
         }
     }
 
     fn of(value: usize) -> Option<Kind> {
-        let kinds = [Kind::Model, Kind::Session, Kind::Image, Kind::Reply];
+        let kinds = [
+            Kind::Model,
+            Kind::Session,
+            Kind::Image,
+            Kind::Reply,
+            #[cfg(feature = "finetune")]
+            Kind::Align,
+        ];
         kinds.into_iter().find(|&kind| value % SPACING == kind as usize)
     }
 }

@@ -73,9 +73,10 @@ impl Arguments {
     }
 }
 
-/// The functions that the header declares.
+/// The functions that the header declares for a library without training.
 fn declared() -> BTreeSet<&'static str> {
     let header = include_str!("../../../include/triplet.h");
+    let (header, _) = header.split_once("#if defined(TRIPLET_FINETUNE)").unwrap_or((header, ""));
     let pieces = header.split("TRIPLET_API").skip(1);
     let names = pieces.filter_map(|piece| piece.split('(').next()?.rsplit([' ', '*', '\n']).next());
     names.filter(|name| name.starts_with("triplet_")).collect()

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
-use crate::header::committed;
+use crate::header::visible;
 
 /// The shared library that cargo builds beside this test.
 pub fn shared_library() -> PathBuf {
@@ -22,7 +22,11 @@ fn name_at(text: &str) -> &str {
 fn exports() -> Vec<(String, String)> {
     let mut exports = Vec::new();
     for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap() {
-        let text = fs::read_to_string(entry.unwrap().path()).unwrap();
+        let path = entry.unwrap().path();
+        if path.ends_with("align.rs") && !cfg!(feature = "finetune") {
+            continue;
+        }
+        let text = fs::read_to_string(path).unwrap();
         for piece in text.split("#[unsafe(no_mangle)]\n").skip(1) {
             let name = name_at(piece.split("extern \"C\" fn ").nth(1).unwrap()).to_owned();
             let body = piece[piece.find("{\n").unwrap() + 1..piece.find("\n}\n").unwrap()].to_owned();
@@ -52,7 +56,7 @@ fn every_export_is_one_call_of_the_guard() {
 
 #[test]
 fn the_header_declares_the_exports() {
-    let header = committed();
+    let header = visible();
     let declared: BTreeSet<String> = header
         .split("TRIPLET_API")
         .skip(1)

@@ -14,12 +14,12 @@ use triplet_c::reply::{triplet_depth, triplet_entry, triplet_keypoints, triplet_
 use triplet_c::session::triplet_session_options;
 use triplet_c::target::{triplet_box, triplet_keypoint, triplet_plan_item, triplet_point};
 
-use crate::header::committed;
+use crate::header::visible;
 use crate::programs::run_c;
 
 /// Fields of every struct of the header, in order: (struct, fields).
 fn structs() -> Vec<(String, Vec<String>)> {
-    let header = committed();
+    let header = visible();
     let mut structs = Vec::new();
     for piece in header.split("typedef struct ").skip(1) {
         let Some((name, rest)) = piece.split_once(" {\n") else { continue };
@@ -88,9 +88,23 @@ fn c_and_rust_agree() {
         triplet_keypoints { struct_size, area, points }
         triplet_depth { struct_size, unit, width, height, values }
     };
+    #[cfg(feature = "finetune")]
+    let rust = {
+        use triplet_c::align::{triplet_align_info, triplet_align_options};
+        let more = lines! {
+            triplet_align_info { struct_size, resumed, updates, total, saved, skipped, loss, validation }
+            triplet_align_options {
+                struct_size, threads, model, images, validation, out, updates, seed, warmup, validate_every, batch, parts,
+                workers, validation_count, skip_blocks, decoder_layers, masks, loss, masks_keep, rate, decay, soft_cap, ema,
+                flags, reserved, progress, user_data,
+            }
+        };
+        [&rust[..], &more].concat()
+    };
     let structs = structs();
-    let mut program =
-        String::from("#include <stdalign.h>\n#include <stdio.h>\n#include \"triplet.h\"\nint main(void) {\n");
+    let define = if cfg!(feature = "finetune") { "#define TRIPLET_FINETUNE\n" } else { "" };
+    let mut program = String::from(define);
+    program.push_str("#include <stdalign.h>\n#include <stdio.h>\n#include \"triplet.h\"\nint main(void) {\n");
     for (name, fields) in &structs {
         writeln!(program, "  printf(\"%zu %zu\", sizeof({name}), alignof({name}));").unwrap();
         for field in fields {

@@ -1,5 +1,7 @@
 //! The C ABI as its callers meet it: header, symbols, layout, programs in C, and calls of every export.
 
+#[cfg(feature = "finetune")]
+mod align;
 mod calls;
 mod exports;
 mod handles;
