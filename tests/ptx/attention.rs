@@ -1,0 +1,160 @@
+//! Attention: whole, in runs that `attention_merge` joins, grouped, causal, with a window, capped.
+
+use triplet::backend::{Attention, AttentionMask};
+use triplet::reference;
+
+use super::launch::{Arg, Kernels};
+use super::memory::Memory;
+use super::operand::{check, output};
+use Arg::{Address, Number, Single};
+
+/// An attention layer: queries, keys, heads, key-value heads, widths of keys and values, mask, soft cap, gap between rows.
+#[derive(Clone, Copy)]
+struct Case {
+    queries: usize,
+    keys: usize,
+    heads: [usize; 2],
+    widths: [usize; 2],
+    mask: AttentionMask,
+    soft_cap: Option<f32>,
+    gap: usize,
+}
+
+const FULL: AttentionMask = AttentionMask::Full;
+
+fn causal(first: usize, window: Option<usize>) -> AttentionMask {
+    AttentionMask::Causal { first, window }
+}
+
+fn cases() -> Vec<Case> {
+    let case = |queries, keys, heads, widths, mask, soft_cap, gap| Case {
+        queries,
+        keys,
+        heads,
+        widths,
+        mask,
+        soft_cap,
+        gap,
+    };
+    // All widths of values at which a lane's last column is the last one.
+    let wide = (1..=8).map(|i| case(5, 3, [1, 1], [1, 32 * i], FULL, None, 0));
+    let mut cases = vec![
+        case(1, 1, [1, 1], [1, 1], FULL, None, 0),
+        case(3, 33, [2, 2], [8, 8], FULL, None, 0),
+        case(17, 40, [2, 1], [20, 12], FULL, None, 4),
+        case(5, 150, [2, 2], [7, 5], FULL, Some(2.0), 1),
+        case(19, 19, [1, 1], [16, 16], causal(0, None), None, 0),
+        case(4, 140, [4, 2], [16, 33], causal(136, None), None, 3),
+        case(18, 300, [1, 1], [4, 4], causal(270, Some(20)), None, 0),
+        case(3, 5, [1, 1], [8, 8], causal(0, Some(0)), None, 0),
+        case(2, 70, [1, 1], [140, 70], FULL, None, 4),
+        case(9, 40, [1, 1], [3, 250], causal(35, None), None, 2),
+        case(5, 130, [1, 1], [5, 241], FULL, None, 0),
+    ];
+    cases.extend(wide);
+    cases
+}
+
+/// Runs a case, with its keys in runs of their own where `split`; gives the output's bits.
+fn run(kernels: &Kernels, case: Case, split: bool, name: &str) -> Result<Vec<f32>, String> {
+    let Case { queries, keys, heads: [heads, kv_heads], widths: [d, e], mask, soft_cap, gap } = case;
+    let memory = Memory::new();
+    let random = |rows: usize, cols: usize, seed: u64| -> Vec<f32> {
+        reference::uniform(rows * cols, seed).iter().map(|x| 2.0 * x).collect()
+    };
+    let q = random(queries, heads * d, 41);
+    let (mut k, mut v) = (random(keys, kv_heads * d, 42), random(keys, kv_heads * e, 43));
+    if mask != FULL {
+        // Rows that do not see the last key must not meet it.
+        k[(keys - 1) * kv_heads * d..].fill(f32::NAN);
+        v[(keys - 1) * kv_heads * e..].fill(f32::NAN);
+    }
+    let scale = 1.0 / (d as f32).sqrt();
+    let out = output(&memory, queries * heads * e);
+    let splits = if split { keys.div_ceil(128) } else { 1 };
+    let partial = if splits > 1 { output(&memory, splits * queries * heads * (e + 2)) } else { 0 };
+    let (is_causal, first, window) = match mask {
+        AttentionMask::Full => (0, 0, None),
+        AttentionMask::Causal { first, window } => (1, first, window),
+    };
+    let args = [
+        Address(out),
+        Address(memory.matrix(&q, heads * d, heads * d + gap, 4)),
+        Address(memory.matrix(&k, kv_heads * d, kv_heads * d + gap, 0)),
+        Address(memory.matrix(&v, kv_heads * e, kv_heads * e + gap, 0)),
+        Address(partial),
+        Number(queries),
+        Number(keys),
+        Number(heads),
+        Number(kv_heads),
+        Number(d),
+        Number(e),
+        Number(heads * d + gap),
+        Number(kv_heads * d + gap),
+        Number(kv_heads * e + gap),
+        Number(is_causal),
+        Number(first),
+        Number(window.unwrap_or(u32::MAX as usize)),
+        Single(scale),
+        Single(soft_cap.unwrap_or(0.0)),
+    ];
+    let width = d.max(e).next_multiple_of(32);
+    let threads = if width <= 128 { 128 } else { 64 };
+    let rows = threads / 8;
+    let dynamic = 4 * ((rows + 32) * width + 32 * rows);
+    let grid = [(queries * heads / kv_heads).div_ceil(rows), kv_heads, splits];
+    kernels.launch("attention", grid, threads, dynamic, &args, &memory)?;
+    if splits > 1 {
+        let rows = queries * heads;
+        let args = [Address(out), Address(partial), Number(rows), Number(e), Number(splits)];
+        kernels.launch("attention_merge", [(rows * e).div_ceil(256), 1, 1], 256, 0, &args, &memory)?;
+    }
+    let parameters = Attention { heads, kv_heads, scale, soft_cap, mask };
+    let want = reference::attention(&q, &k, &v, [queries, keys], &parameters);
+    check(&memory, out, &want, reference::ATTENTION, name)?;
+    memory.read_f32(out, queries * heads * e)
+}
+
+/// Every case whole.
+pub fn whole(kernels: &Kernels) -> Result<(), String> {
+    for (i, case) in cases().into_iter().enumerate() {
+        run(kernels, case, false, &format!("attention case {i}"))?;
+    }
+    Ok(())
+}
+
+/// Cases of more than a run, whose runs `attention_merge` joins to the same bits.
+pub fn merged(kernels: &Kernels) -> Result<(), String> {
+    for (i, case) in cases().into_iter().enumerate().filter(|(_, case)| case.keys > 128) {
+        let whole = run(kernels, case, false, &format!("attention case {i}"))?;
+        let merged = run(kernels, case, true, &format!("attention case {i}, merged"))?;
+        if whole.iter().zip(&merged).any(|(a, b)| a.to_bits() != b.to_bits()) {
+            return Err(format!("attention case {i}: joined runs give other bits"));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn attention() {
+    for check in [whole, merged] {
+        check(&Kernels::new(6)).unwrap();
+    }
+}
+
+#[test]
+fn a_row_has_the_same_bits_in_any_batch() {
+    let kernels = Kernels::new(7);
+    let case = Case {
+        queries: 20,
+        keys: 20,
+        heads: [1, 1],
+        widths: [8, 8],
+        mask: causal(0, None),
+        soft_cap: None,
+        gap: 0,
+    };
+    let all = run(&kernels, case, false, "all").unwrap();
+    let few = run(&kernels, Case { queries: 3, ..case }, false, "few").unwrap();
+    assert_eq!(all[..24], few[..]);
+}

@@ -1,0 +1,432 @@
+//! Runs a kernel: blocks one after the other, the warps of a block in seeded random order, lanes of a warp together where they
+//! stand at the same instruction, the ones that are behind first. What a device would do silently is a failure here.
+
+use super::memory::Memory;
+use super::program::{Instruction, Operand, Operation, Program, Slot, Space, Special, Vote};
+use super::shared::{Shared, When};
+
+const LANES: usize = 32;
+const EVERY: u32 = u32::MAX;
+
+/// Grid, threads of a block, bytes of dynamic shared memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// Blocks along x, y and z.
+    pub grid: [usize; 3],
+    /// Threads of a block.
+    pub threads: usize,
+    /// Bytes of dynamic shared memory.
+    pub dynamic: usize,
+}
+
+struct Warp {
+    index: usize,
+    registers: Vec<[u64; LANES]>,
+    defined: Vec<u32>,
+    at: [u32; LANES],
+    alive: u32,
+    /// Whether it waits at a barrier of the block, at which instruction.
+    waits: Option<usize>,
+    barriers: u32,
+}
+
+struct Block<'a> {
+    program: &'a Program,
+    params: &'a [u64],
+    memory: &'a Memory,
+    shape: Shape,
+    place: [usize; 3],
+    number: usize,
+    shared: Shared,
+    barriers: u32,
+}
+
+/// A small generator (xorshift), for the order of warps.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 33) as usize % bound
+    }
+}
+
+/// Runs every block; `budget` bounds the instructions of warps. Gives how many ran.
+///
+/// # Errors
+/// The first failure, with the line at which it happened.
+pub fn run(
+    program: &Program,
+    shape: Shape,
+    params: &[u64],
+    memory: &Memory,
+    seed: u64,
+    budget: u64,
+) -> Result<u64, String> {
+    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let [wide, high, deep] = shape.grid;
+    let mut order: Vec<usize> = (0..wide * high * deep).collect();
+    for i in (1..order.len()).rev() {
+        order.swap(i, random.below(i + 1));
+    }
+    let mut left = budget;
+    for number in order {
+        let mut ranges = program.shared.clone();
+        if shape.dynamic > 0 {
+            ranges.push((program.dynamic, program.dynamic + shape.dynamic));
+        }
+        let place = [number % wide, number / wide % high, number / wide / high];
+        let shared = Shared::new(&ranges);
+        let mut block = Block { program, params, memory, shape, place, number, shared, barriers: 0 };
+        block.run(&mut random, &mut left)?;
+    }
+    memory.settle();
+    Ok(budget - left)
+}
+
+impl Block<'_> {
+    fn run(&mut self, random: &mut Random, left: &mut u64) -> Result<(), String> {
+        let mut warps: Vec<Warp> = (0..self.shape.threads / LANES)
+            .map(|index| Warp {
+                index,
+                registers: vec![[0; LANES]; self.program.slots],
+                defined: vec![0; self.program.slots],
+                at: [0; LANES],
+                alive: EVERY,
+                waits: None,
+                barriers: 0,
+            })
+            .collect();
+        loop {
+            let ready: Vec<usize> = warps
+                .iter()
+                .filter(|warp| warp.alive != 0 && warp.waits.is_none())
+                .map(|warp| warp.index)
+                .collect();
+            if ready.is_empty() {
+                if !self.barrier(&mut warps)? {
+                    return Ok(());
+                }
+                continue;
+            }
+            let warp = &mut warps[ready[random.below(ready.len())]];
+            for _ in 0..=random.below(300) {
+                if warp.alive == 0 || warp.waits.is_some() {
+                    break;
+                }
+                if *left == 0 {
+                    return Err("runs on and on".into());
+                }
+                *left -= 1;
+                let at = *warp
+                    .at
+                    .iter()
+                    .enumerate()
+                    .filter(|(lane, _)| warp.alive >> lane & 1 == 1)
+                    .map(|(_, at)| at)
+                    .min()
+                    .expect("a lane is alive");
+                self.step(warp, at as usize).map_err(|what| {
+                    format!(
+                        "{} {what} (block {:?}, warp {})",
+                        self.program.place(at as usize),
+                        self.place,
+                        warp.index
+                    )
+                })?;
+            }
+        }
+    }
+
+    /// Lets all warps pass the barrier at which they wait; `false` where all have ended.
+    fn barrier(&mut self, warps: &mut [Warp]) -> Result<bool, String> {
+        let Some(first) = warps.iter().find_map(|warp| warp.waits) else { return Ok(false) };
+        if let Some(ended) = warps.iter().find(|warp| warp.alive == 0) {
+            return Err(format!(
+                "{}: warp {} has ended before this barrier",
+                self.program.place(first),
+                ended.index
+            ));
+        }
+        if let Some(other) = warps.iter().find(|warp| warp.waits != Some(first)) {
+            let places = [Some(first), other.waits].map(|at| self.program.place(at.unwrap_or(usize::MAX)));
+            return Err(format!("warps wait at different barriers: {}", places.join(" and ")));
+        }
+        if let Operation::Barrier { or: Some((dst, from)) } = self.program.instructions[first].operation {
+            let any = warps.iter().any(|warp| warp.registers[from].contains(&1));
+            for warp in warps.iter_mut() {
+                warp.registers[dst] = [u64::from(any); LANES];
+                warp.defined[dst] = EVERY;
+            }
+        }
+        self.barriers += 1;
+        for warp in warps {
+            warp.waits = None;
+            warp.barriers += 1;
+        }
+        Ok(true)
+    }
+
+    fn when(&self, warp: &Warp, lane: usize) -> When {
+        When { thread: (warp.index * LANES + lane) as u16, block: self.barriers, warp: warp.barriers }
+    }
+
+    fn thread(&self, warp: &Warp, lane: usize) -> u32 {
+        (self.number * self.shape.threads + warp.index * LANES + lane) as u32
+    }
+
+    /// One instruction of the lanes of `warp` that stand at `at`.
+    fn step(&mut self, warp: &mut Warp, at: usize) -> Result<(), String> {
+        let program = self.program;
+        let Some(Instruction { guard, operation, .. }) = program.instructions.get(at) else {
+            return Err("is reached without ret".into());
+        };
+        let mut here = 0;
+        for lane in 0..LANES {
+            here |= u32::from(warp.alive >> lane & 1 == 1 && warp.at[lane] as usize == at) << lane;
+        }
+        let mut lanes = here;
+        if let Some((slot, negated)) = *guard {
+            warp.known(slot, here)?;
+            for lane in 0..LANES {
+                if (warp.registers[slot][lane] == 1) == negated {
+                    lanes &= !(1 << lane);
+                }
+            }
+        }
+        for_lanes(here, |lane| warp.at[lane] += 1);
+        if lanes == 0 {
+            return Ok(());
+        }
+        match operation {
+            Operation::Branch { to } => for_lanes(lanes, |lane| warp.at[lane] = *to as u32),
+            Operation::Return => warp.alive &= !lanes,
+            Operation::Compute { function, dst, from, divides } => {
+                let mut values = [[0; LANES]; 3];
+                for (values, from) in values.iter_mut().zip(from) {
+                    *values = self.values(warp, *from, lanes)?;
+                }
+                let [a, b, c] = values;
+                if *divides && (0..LANES).any(|lane| lanes >> lane & 1 == 1 && b[lane] as u32 == 0) {
+                    return Err("divides by zero".into());
+                }
+                let dst_values = &mut warp.registers[*dst];
+                for lane in 0..LANES {
+                    if lanes >> lane & 1 == 1 {
+                        dst_values[lane] = function(a[lane], b[lane], c[lane]);
+                    }
+                }
+                warp.defined[*dst] |= lanes;
+            }
+            Operation::Compare { compare, dst, a, b, join } => {
+                let (a, b) = (self.values(warp, *a, lanes)?, self.values(warp, *b, lanes)?);
+                let joined = match *join {
+                    Some((_, slot)) => {
+                        warp.known(slot, lanes)?;
+                        warp.registers[slot]
+                    }
+                    None => [1; LANES],
+                };
+                let or = matches!(join, Some((false, _)));
+                for_lanes(lanes, |lane| {
+                    let result = compare(a[lane], b[lane]);
+                    let joined = joined[lane] == 1;
+                    warp.registers[*dst][lane] =
+                        u64::from(if or { result || joined } else { result && joined });
+                });
+                warp.defined[*dst] |= lanes;
+            }
+            Operation::Pack { dst, from, bits } => {
+                let mut packed = [0; LANES];
+                for (i, from) in from.iter().enumerate() {
+                    let part = self.values(warp, *from, lanes)?;
+                    for lane in 0..LANES {
+                        packed[lane] |= (part[lane] & ((1 << bits) - 1)) << (*bits as usize * i);
+                    }
+                }
+                warp.put(*dst, lanes, &packed);
+            }
+            Operation::Unpack { dst, from, bits } => {
+                let whole = self.values(warp, *from, lanes)?;
+                for (i, dst) in dst.iter().enumerate() {
+                    let part = whole.map(|whole| whole >> (*bits as usize * i) & ((1 << bits) - 1));
+                    warp.put(*dst, lanes, &part);
+                }
+            }
+            Operation::Param { dst, index } => warp.put(*dst, lanes, &[self.params[*index]; LANES]),
+            Operation::Load { space, bytes, dst, base, offset } => {
+                self.load(warp, lanes, *space, *bytes, dst, *base, *offset)?;
+            }
+            Operation::Store { space, bytes, from, base, offset } => {
+                self.store(warp, lanes, *space, *bytes, from, *base, *offset)?;
+            }
+            Operation::Or { base, offset, from } => {
+                let (base, from) = (self.values(warp, *base, lanes)?, self.values(warp, *from, lanes)?);
+                for lane in bits_of(lanes) {
+                    self.memory.or(base[lane].wrapping_add_signed(*offset), from[lane] as u32)?;
+                }
+            }
+            Operation::Shuffle { dst, from, lane_mask, clamp, members } => {
+                self.whole(warp, lanes, *members)?;
+                let (from, mask) = (self.values(warp, *from, lanes)?, self.values(warp, *lane_mask, lanes)?);
+                if self.values(warp, *clamp, lanes)? != [31; LANES] {
+                    return Err("shuffles with a clamp other than 31".into());
+                }
+                let mut moved = [0; LANES];
+                for lane in 0..LANES {
+                    moved[lane] = from[(lane ^ mask[lane] as usize) % LANES];
+                }
+                warp.put(*dst, lanes, &moved);
+            }
+            Operation::Vote { vote, dst, from, members } => {
+                self.whole(warp, lanes, *members)?;
+                warp.known(*from, lanes)?;
+                let ballot =
+                    (0..LANES).fold(0, |bits, lane| bits | (warp.registers[*from][lane] & 1) << lane);
+                let answer = match vote {
+                    Vote::Ballot => ballot,
+                    Vote::All => u64::from(ballot == u64::from(EVERY)),
+                };
+                warp.put(*dst, lanes, &[answer; LANES]);
+            }
+            Operation::WarpBarrier { members } => {
+                self.whole(warp, lanes, *members)?;
+                warp.barriers += 1;
+            }
+            Operation::Barrier { or } => {
+                if lanes != EVERY {
+                    return Err(format!("is a barrier that lanes {:#x} do not reach together", !lanes));
+                }
+                if let Some((_, from)) = or {
+                    warp.known(*from, lanes)?;
+                }
+                warp.waits = Some(at);
+            }
+        }
+        Ok(())
+    }
+
+    /// Fails unless all lanes of the warp take part and are named.
+    fn whole(&self, warp: &Warp, lanes: u32, members: Operand) -> Result<(), String> {
+        let members = self.values(warp, members, lanes)?;
+        if lanes != EVERY || members != [u64::from(EVERY); LANES] {
+            return Err(format!("misses lanes {:#x} of its warp", !lanes));
+        }
+        Ok(())
+    }
+
+    fn values(&self, warp: &Warp, operand: Operand, lanes: u32) -> Result<[u64; LANES], String> {
+        Ok(match operand {
+            Operand::Slot(slot) => {
+                warp.known(slot, lanes)?;
+                warp.registers[slot]
+            }
+            Operand::Number(number) => [number; LANES],
+            Operand::Special(Special::Thread) => {
+                std::array::from_fn(|lane| (warp.index * LANES + lane) as u64)
+            }
+            Operand::Special(Special::Threads) => [self.shape.threads as u64; LANES],
+            Operand::Special(Special::Block(axis)) => [self.place[axis] as u64; LANES],
+            Operand::Special(Special::Blocks(axis)) => [self.shape.grid[axis] as u64; LANES],
+        })
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn load(
+        &mut self,
+        warp: &mut Warp,
+        lanes: u32,
+        space: Space,
+        bytes: usize,
+        dst: &[Slot],
+        base: Operand,
+        offset: i64,
+    ) -> Result<(), String> {
+        let base = self.values(warp, base, lanes)?;
+        let mut buffer = [0; 16];
+        let buffer = &mut buffer[..bytes * dst.len()];
+        for lane in bits_of(lanes) {
+            let address = base[lane].wrapping_add_signed(offset);
+            match space {
+                Space::Global(constant) => {
+                    self.memory.load(address, buffer, self.thread(warp, lane), constant)?;
+                }
+                Space::Shared => {
+                    let when = self.when(warp, lane);
+                    self.shared.load(address & 0xffff_ffff, buffer, when)?;
+                }
+            }
+            for (slot, element) in dst.iter().zip(buffer.chunks_exact(bytes)) {
+                let mut word = [0; 8];
+                word[..bytes].copy_from_slice(element);
+                warp.registers[*slot][lane] = u64::from_le_bytes(word);
+            }
+        }
+        for slot in dst {
+            warp.defined[*slot] |= lanes;
+        }
+        Ok(())
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn store(
+        &mut self,
+        warp: &Warp,
+        lanes: u32,
+        space: Space,
+        bytes: usize,
+        from: &[Operand],
+        base: Operand,
+        offset: i64,
+    ) -> Result<(), String> {
+        let base = self.values(warp, base, lanes)?;
+        let mut values = [[0; LANES]; 4];
+        for (values, from) in values.iter_mut().zip(from) {
+            *values = self.values(warp, *from, lanes)?;
+        }
+        let mut buffer = [0; 16];
+        let buffer = &mut buffer[..bytes * from.len()];
+        for lane in bits_of(lanes) {
+            for (element, values) in buffer.chunks_exact_mut(bytes).zip(&values) {
+                element.copy_from_slice(&values[lane].to_le_bytes()[..bytes]);
+            }
+            let address = base[lane].wrapping_add_signed(offset);
+            match space {
+                Space::Global(_) => self.memory.store(address, buffer, self.thread(warp, lane))?,
+                Space::Shared => {
+                    let when = self.when(warp, lane);
+                    self.shared.store(address & 0xffff_ffff, buffer, when)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Warp {
+    fn known(&self, slot: Slot, lanes: u32) -> Result<(), String> {
+        match lanes & !self.defined[slot] {
+            0 => Ok(()),
+            unknown => Err(format!("reads a register that holds nothing in lanes {unknown:#x}")),
+        }
+    }
+
+    fn put(&mut self, slot: Slot, lanes: u32, values: &[u64; LANES]) {
+        for_lanes(lanes, |lane| self.registers[slot][lane] = values[lane]);
+        self.defined[slot] |= lanes;
+    }
+}
+
+fn for_lanes(lanes: u32, mut act: impl FnMut(usize)) {
+    for lane in 0..LANES {
+        if lanes >> lane & 1 == 1 {
+            act(lane);
+        }
+    }
+}
+
+fn bits_of(lanes: u32) -> impl Iterator<Item = usize> {
+    (0..LANES).filter(move |lane| lanes >> lane & 1 == 1)
+}

@@ -1,0 +1,161 @@
+//! Kernels that multiply matrices: linear, linear_row, matmul.
+
+use triplet::reference::{self, After, Tolerance};
+
+use super::launch::{Arg, Kernels};
+use super::memory::Memory;
+use super::operand::{ACTIVATIONS, Stored, TYPES, check, output};
+use Arg::{Address, Number};
+
+/// A linear layer: rows, k, n, elements between rows of x, whether weight and x lie at odd addresses.
+#[derive(Clone, Copy)]
+struct Case {
+    rows: usize,
+    k: usize,
+    n: usize,
+    gap: usize,
+    skewed: bool,
+}
+
+const CASES: [Case; 7] = [
+    Case { rows: 1, k: 1, n: 1, gap: 0, skewed: false },
+    Case { rows: 3, k: 40, n: 9, gap: 4, skewed: false },
+    Case { rows: 66, k: 48, n: 65, gap: 0, skewed: false },
+    Case { rows: 5, k: 33, n: 70, gap: 1, skewed: true },
+    Case { rows: 2, k: 200, n: 5, gap: 0, skewed: true },
+    Case { rows: 9, k: 136, n: 12, gap: 8, skewed: false },
+    Case { rows: 65, k: 17, n: 3, gap: 3, skewed: false },
+];
+
+/// Longer than a chunk of `linear_row`.
+const LONG: Case = Case { rows: 2, k: 2216, n: 3, gap: 0, skewed: false };
+
+/// Runs a linear layer by `name`; gives the output's bits.
+fn run(
+    kernels: &Kernels,
+    name: &str,
+    i: usize,
+    case: Case,
+    kind: usize,
+    tolerance: Tolerance,
+) -> Result<Vec<f32>, String> {
+    let Case { rows, k, n, gap, skewed } = case;
+    let memory = Memory::new();
+    let x = reference::uniform(rows * k, 31);
+    let weight = Stored::new(&memory, n * k, 32, TYPES[kind], skewed);
+    let vector = |there: bool, seed: u64| match there {
+        true => Stored::new(&memory, n, seed, TYPES[(kind + i) % 3], true),
+        false => Stored::absent(),
+    };
+    let (bias, scale) = (vector(i.is_multiple_of(2), 33), vector(i % 3 != 1, 34));
+    let residual = reference::uniform(rows * n, 35);
+    let with_residual = i % 2 == 1;
+    let residual_at = if with_residual { memory.matrix(&residual, n, n + i % 3, 4) } else { 0 };
+    let code = [0, 2, 5, 1, 0, 3, 6][i % 7];
+    let out = output(&memory, rows * n);
+    let args = [
+        Address(out),
+        Address(memory.matrix(&x, k, k + gap, if skewed { 4 } else { 0 })),
+        weight.at(),
+        bias.at(),
+        scale.at(),
+        Address(residual_at),
+        weight.kind(),
+        bias.kind(),
+        scale.kind(),
+        Number(rows),
+        Number(k),
+        Number(n),
+        Number(k + gap),
+        Number(n + i % 3),
+        Number(code),
+    ];
+    let (grid, threads) = match name {
+        "linear_row" => ([n.div_ceil(8), rows, 1], 256),
+        _ => ([rows.div_ceil(64), n.div_ceil(64), 1], 128),
+    };
+    kernels.launch(name, grid, threads, 0, &args, &memory)?;
+    let after = After {
+        bias: bias.some(),
+        activation: ACTIVATIONS[code],
+        scale: scale.some(),
+        residual: with_residual.then_some(&residual[..]),
+    };
+    let want = reference::linear(&x, &weight.numbers, [rows, k, n], &after);
+    check(&memory, out, &want, tolerance, &format!("{name} {rows}x{k}x{n} {:?}", TYPES[kind].0))?;
+    memory.read_f32(out, rows * n)
+}
+
+/// `linear` of every type of weight.
+pub fn linear(kernels: &Kernels) -> Result<(), String> {
+    for (i, case) in CASES.into_iter().enumerate() {
+        for kind in 0..3 {
+            run(kernels, "linear", i, case, kind, reference::LINEAR)?;
+        }
+    }
+    Ok(())
+}
+
+/// `linear_row`, and that it gives the bits of `linear`.
+pub fn linear_row(kernels: &Kernels) -> Result<(), String> {
+    for (i, case) in CASES.into_iter().chain([LONG]).enumerate() {
+        for kind in 0..3 {
+            let case = Case { rows: case.rows.min(3), ..case };
+            let by_row = run(kernels, "linear_row", i, case, kind, reference::LINEAR)?;
+            let by_tile = run(kernels, "linear", i, case, kind, reference::LINEAR)?;
+            if by_row.iter().zip(&by_tile).any(|(a, b)| a.to_bits() != b.to_bits()) {
+                return Err(format!("linear_row: case {i} has other bits than linear"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// [`linear`] and its bits.
+pub fn linear_both(kernels: &Kernels) -> Result<(), String> {
+    linear(kernels)?;
+    linear_row(kernels)
+}
+
+/// `matmul`, plain and with the transpose.
+pub fn matmul(kernels: &Kernels) -> Result<(), String> {
+    for (rows, k, n, gap) in [(1, 1, 1, 0), (5, 33, 70, 3), (66, 20, 65, 0), (3, 130, 4, 1)] {
+        for transpose in [false, true] {
+            let memory = Memory::new();
+            let (a, b) = (reference::uniform(rows * k, 36), reference::uniform(k * n, 37));
+            let b_cols = if transpose { k } else { n };
+            let out = output(&memory, rows * n);
+            let args = [
+                Address(out),
+                Address(memory.matrix(&a, k, k + gap, 4)),
+                Address(memory.matrix(&b, b_cols, b_cols + gap, 4)),
+                Number(rows),
+                Number(k),
+                Number(n),
+                Number(k + gap),
+                Number(b_cols + gap),
+                Number(usize::from(transpose)),
+            ];
+            kernels.launch("matmul", [rows.div_ceil(64), n.div_ceil(64), 1], 128, 0, &args, &memory)?;
+            let want = reference::matmul(&a, &b, [rows, k, n], transpose);
+            check(&memory, out, &want, reference::MATMUL, &format!("matmul {rows}x{k}x{n} {transpose}"))?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn products() {
+    for check in [linear, linear_row, matmul] {
+        check(&Kernels::new(4)).unwrap();
+    }
+}
+
+#[test]
+fn a_row_has_the_same_bits_in_any_batch() {
+    let kernels = Kernels::new(5);
+    let case = Case { rows: 66, k: 100, n: 5, gap: 0, skewed: false };
+    let all = run(&kernels, "linear", 0, case, 1, reference::LINEAR).unwrap();
+    let few = run(&kernels, "linear", 0, Case { rows: 2, ..case }, 1, reference::LINEAR).unwrap();
+    assert_eq!(all[..10], few[..]);
+}
