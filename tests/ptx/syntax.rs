@@ -163,13 +163,14 @@ pub fn read(lines: &[Line]) -> Result<Source, String> {
     while words.peek() != "{" {
         let directive = words.next();
         let mut threads = words.number()?;
-        for _ in 0..2 {
-            words.expect(",")?;
+        while words.peek() == "," {
+            words.next();
             threads *= words.number()?;
         }
         match directive.as_str() {
             ".reqntid" => source.required_threads = Some(threads),
             ".maxntid" => source.most_threads = Some(threads),
+            ".minnctapersm" => {}
             _ => return words.fail("an unknown directive stands before this"),
         }
     }
