@@ -35,6 +35,8 @@ pub mod weights;
 mod words;
 
 pub use cpu::Cpu;
+#[cfg(feature = "cuda")]
+pub use cuda::Cuda;
 pub use error::{Error, Result};
 pub use model::Model;
 pub use session::Session;

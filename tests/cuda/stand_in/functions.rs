@@ -209,8 +209,7 @@ extern "C" fn allocate(out: *mut u64, bytes: usize) -> c_int {
             return OUT_OF_MEMORY;
         }
         let start = all.fresh(bytes);
-        // NaN in every type, so that what is read before it is written shows.
-        all.device.insert(start, vec![0xFF; bytes]);
+        all.device.insert(start, vec![all.anything(); bytes]);
         put(out, start)
     })
 }
@@ -222,7 +221,7 @@ extern "C" fn free(start: u64) -> c_int {
 extern "C" fn host_allocate(out: *mut *mut c_void, bytes: usize, flags: c_uint) -> c_int {
     inside("cuMemHostAlloc", |all| {
         assert_eq!(flags, 2, "mapped");
-        let mut memory = vec![u64::MAX; bytes.div_ceil(8)].into_boxed_slice();
+        let mut memory = vec![u64::from_le_bytes([all.anything(); 8]); bytes.div_ceil(8)].into_boxed_slice();
         let start = memory.as_mut_ptr();
         all.host.insert(start as u64, memory);
         put(out, start.cast())

@@ -8,7 +8,7 @@ mod functions;
 mod state;
 
 pub use functions::function;
-pub use state::{Settings, StandIn};
+pub use state::{Launch, Memory, Settings, StandIn};
 
 use triplet::Result;
 use triplet::cuda::driver::Driver;

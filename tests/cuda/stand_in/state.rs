@@ -17,7 +17,13 @@ pub const INVALID_PTX: i32 = 218;
 pub const NOT_FOUND: i32 = 500;
 
 /// Executes a launch; gives a code.
-pub type Execute = Rc<dyn Fn(&Launch, &mut BTreeMap<u64, Vec<u8>>) -> i32>;
+pub type Execute = Rc<dyn Fn(&Launch, Memory) -> i32>;
+
+/// All that kernels reach, by address: device memory, and host memory that is mapped.
+pub struct Memory<'a> {
+    pub device: &'a mut BTreeMap<u64, Vec<u8>>,
+    pub host: &'a mut BTreeMap<u64, Box<[u64]>>,
+}
 
 /// How the stand-in behaves.
 #[derive(Clone)]
@@ -158,6 +164,12 @@ impl StandIn {
         handle
     }
 
+    /// What memory holds at first: NaN in every type, so that what is read before it is written shows; where nothing is
+    /// executed nobody reads.
+    pub fn anything(&self) -> u8 {
+        if self.settings.execute.is_some() { 0xFF } else { 0 }
+    }
+
     /// Notes a misuse and gives the code for it.
     pub fn wrong(&mut self, what: impl Into<String>, code: i32) -> i32 {
         self.misuse.push(what.into());
@@ -180,7 +192,8 @@ impl StandIn {
         match work {
             Work::Launch(launch) => {
                 let execute = self.settings.execute.clone();
-                let code = execute.map_or(0, |execute| execute(&launch, &mut self.device));
+                let memory = Memory { device: &mut self.device, host: &mut self.host };
+                let code = execute.map_or(0, |execute| execute(&launch, memory));
                 self.launches.push(launch);
                 code
             }

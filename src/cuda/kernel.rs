@@ -1,0 +1,195 @@
+//! The kernels: their names, their texts, and which text is for which device.
+#![forbid(unsafe_code)]
+
+use alloc::string::String;
+
+use super::signature::Signature;
+use super::{
+    activate, add, attention, conv2d, copy, embedding, group_norm, is_finite, layer_norm, linear, matmul,
+    resize, rms_norm, rope,
+};
+
+/// A kernel, named as its file in `cuda/`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kernel {
+    /// A rectangle, or the elements of a stored tensor.
+    Copy,
+    /// Rows of a table.
+    Embedding,
+    /// Sum of two matrices.
+    Add,
+    /// An elementwise function, and the product with another matrix.
+    Activate,
+    /// Whether every element is finite.
+    IsFinite,
+    /// Rotary positions.
+    Rope,
+    /// A feature map at another size.
+    Resize,
+    /// Layer normalisation.
+    LayerNorm,
+    /// Normalisation by the root of the mean square.
+    RmsNorm,
+    /// Group normalisation.
+    GroupNorm,
+    /// Product with a stored weight, and what comes after it.
+    Linear,
+    /// As [`Kernel::Linear`], for few rows.
+    LinearRow,
+    /// Product of two matrices.
+    Matmul,
+    /// Convolution, and what comes after it.
+    Conv2d,
+    /// Convolution with a filter of its own for each channel.
+    Depthwise,
+    /// Softmax attention.
+    Attention,
+    /// The parts of an attention whose keys were split.
+    AttentionMerge,
+}
+
+/// A file of `cuda/`: its name without the ending, and its text.
+#[derive(Clone, Copy)]
+pub(super) struct Text {
+    pub(super) name: &'static str,
+    text: &'static str,
+}
+
+impl Kernel {
+    /// Every kernel.
+    pub const ALL: [Kernel; 17] = [
+        Kernel::Copy,
+        Kernel::Embedding,
+        Kernel::Add,
+        Kernel::Activate,
+        Kernel::IsFinite,
+        Kernel::Rope,
+        Kernel::Resize,
+        Kernel::LayerNorm,
+        Kernel::RmsNorm,
+        Kernel::GroupNorm,
+        Kernel::Linear,
+        Kernel::LinearRow,
+        Kernel::Matmul,
+        Kernel::Conv2d,
+        Kernel::Depthwise,
+        Kernel::Attention,
+        Kernel::AttentionMerge,
+    ];
+
+    /// What it takes.
+    pub fn signature(self) -> &'static Signature {
+        match self {
+            Kernel::Copy => &copy::SIGNATURE,
+            Kernel::Embedding => &embedding::SIGNATURE,
+            Kernel::Add => &add::SIGNATURE,
+            Kernel::Activate => &activate::SIGNATURE,
+            Kernel::IsFinite => &is_finite::SIGNATURE,
+            Kernel::Rope => &rope::SIGNATURE,
+            Kernel::Resize => &resize::SIGNATURE,
+            Kernel::LayerNorm => &layer_norm::SIGNATURE,
+            Kernel::RmsNorm => &rms_norm::SIGNATURE,
+            Kernel::GroupNorm => &group_norm::SIGNATURE,
+            Kernel::Linear => &linear::SIGNATURE,
+            Kernel::LinearRow => &linear::ROW,
+            Kernel::Matmul => &matmul::SIGNATURE,
+            Kernel::Conv2d => &conv2d::SIGNATURE,
+            Kernel::Depthwise => &conv2d::DEPTHWISE,
+            Kernel::Attention => &attention::SIGNATURE,
+            Kernel::AttentionMerge => &attention::MERGE,
+        }
+    }
+
+    /// Names of its variants, the fastest first; the last is for every device.
+    pub fn variants(self) -> impl DoubleEndedIterator<Item = &'static str> {
+        self.texts().iter().map(|text| text.name)
+    }
+
+    /// Its variants, the fastest first; the last runs on every device.
+    pub(super) fn texts(self) -> &'static [Text] {
+        match self {
+            Kernel::Copy => &[Text { name: "copy", text: include_str!("../../cuda/copy.ptx") }],
+            Kernel::Embedding => {
+                &[Text { name: "embedding", text: include_str!("../../cuda/embedding.ptx") }]
+            }
+            Kernel::Add => &[Text { name: "add", text: include_str!("../../cuda/add.ptx") }],
+            Kernel::Activate => &[Text { name: "activate", text: include_str!("../../cuda/activate.ptx") }],
+            Kernel::IsFinite => &[Text { name: "is_finite", text: include_str!("../../cuda/is_finite.ptx") }],
+            Kernel::Rope => &[Text { name: "rope", text: include_str!("../../cuda/rope.ptx") }],
+            Kernel::Resize => &[Text { name: "resize", text: include_str!("../../cuda/resize.ptx") }],
+            Kernel::LayerNorm => {
+                &[Text { name: "layer_norm", text: include_str!("../../cuda/layer_norm.ptx") }]
+            }
+            Kernel::RmsNorm => &[Text { name: "rms_norm", text: include_str!("../../cuda/rms_norm.ptx") }],
+            Kernel::GroupNorm => {
+                &[Text { name: "group_norm", text: include_str!("../../cuda/group_norm.ptx") }]
+            }
+            Kernel::Linear => &[Text { name: "linear", text: include_str!("../../cuda/linear.ptx") }],
+            Kernel::LinearRow => {
+                &[Text { name: "linear_row", text: include_str!("../../cuda/linear_row.ptx") }]
+            }
+            Kernel::Matmul => &[Text { name: "matmul", text: include_str!("../../cuda/matmul.ptx") }],
+            Kernel::Conv2d => &[Text { name: "conv2d", text: include_str!("../../cuda/conv2d.ptx") }],
+            Kernel::Depthwise => {
+                &[Text { name: "depthwise", text: include_str!("../../cuda/depthwise.ptx") }]
+            }
+            Kernel::Attention => {
+                &[Text { name: "attention", text: include_str!("../../cuda/attention.ptx") }]
+            }
+            Kernel::AttentionMerge => {
+                &[Text { name: "attention_merge", text: include_str!("../../cuda/attention_merge.ptx") }]
+            }
+        }
+    }
+}
+
+impl Text {
+    /// Whether the variant is for devices of a compute capability: `_sm80` for 8.0 and later, `_sm90a` for 9.0 alone, the
+    /// rest for all.
+    pub(super) fn suits(self, compute: u32) -> bool {
+        match self.name.rsplit_once("_sm") {
+            Some((_, "90a")) => compute == 90,
+            Some((_, least)) => least.parse::<u32>().is_ok_and(|least| compute >= least),
+            None => true,
+        }
+    }
+
+    /// The text as the driver gets it: `// include NAME` on a line of its own stands for the text of `cuda/NAME.inc`.
+    pub(super) fn whole(self) -> String {
+        let mut whole = String::new();
+        append(self.text, &mut whole, 0);
+        whole
+    }
+}
+
+/// Most includes within each other.
+const DEPTH: usize = 8;
+
+fn append(text: &str, whole: &mut String, depth: usize) {
+    for line in text.lines() {
+        let name = line.trim().strip_prefix("// include ").filter(|_| depth < DEPTH);
+        match name.and_then(|name| INCLUDES.iter().find(|(other, _)| *other == name)) {
+            Some((_, include)) => append(include, whole, depth + 1),
+            None => {
+                whole.push_str(line);
+                whole.push('\n');
+            }
+        }
+    }
+}
+
+/// Texts that kernels share.
+const INCLUDES: [(&str, &str); 11] = [
+    ("activation", include_str!("../../cuda/activation.inc")),
+    ("attention_bring", include_str!("../../cuda/attention_bring.inc")),
+    ("block_sum", include_str!("../../cuda/block_sum.inc")),
+    ("element", include_str!("../../cuda/element.inc")),
+    ("resize_axis", include_str!("../../cuda/resize_axis.inc")),
+    ("resize_weight", include_str!("../../cuda/resize_weight.inc")),
+    ("tile_finish", include_str!("../../cuda/tile_finish.inc")),
+    ("tile_fold", include_str!("../../cuda/tile_fold.inc")),
+    ("tile_gather", include_str!("../../cuda/tile_gather.inc")),
+    ("tile_product", include_str!("../../cuda/tile_product.inc")),
+    ("tile_start", include_str!("../../cuda/tile_start.inc")),
+];

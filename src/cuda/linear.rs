@@ -1,0 +1,137 @@
+//! Products with stored weights.
+#![forbid(unsafe_code)]
+
+use super::Cuda;
+use super::kernel::Kernel;
+use super::operand::{ELEMENT, Elements, Finish, Operand, blocks, narrow, size};
+use super::signature::Parameter::{U32, U64};
+use super::signature::{Argument, Signature};
+use crate::backend::{Epilogue, Matrix, View, Weight};
+use crate::checked::Size;
+use crate::error::Result;
+
+/// `cuda/linear.ptx`
+pub(super) const SIGNATURE: Signature = Signature {
+    entry: "triplet_linear",
+    parameters: &[
+        (U64, "out"),
+        (U64, "x"),
+        (U64, "weight"),
+        (U64, "bias"),
+        (U64, "scale"),
+        (U64, "residual"),
+        (U32, "weight_type"),
+        (U32, "bias_type"),
+        (U32, "scale_type"),
+        (U32, "rows"),
+        (U32, "k"),
+        (U32, "n"),
+        (U32, "x_stride"),
+        (U32, "residual_stride"),
+        (U32, "activation"),
+    ],
+    threads: 128,
+};
+
+/// `cuda/linear_row.ptx`
+pub(super) const ROW: Signature = Signature {
+    entry: "triplet_linear_row",
+    parameters: &[
+        (U64, "out"),
+        (U64, "x"),
+        (U64, "weight"),
+        (U64, "bias"),
+        (U64, "scale"),
+        (U64, "residual"),
+        (U32, "weight_type"),
+        (U32, "bias_type"),
+        (U32, "scale_type"),
+        (U32, "rows"),
+        (U32, "k"),
+        (U32, "n"),
+        (U32, "x_stride"),
+        (U32, "residual_stride"),
+        (U32, "activation"),
+    ],
+    threads: 256,
+};
+
+/// Most rows for which the weights are read once a row instead of once a block of rows.
+const FEW_ROWS: usize = 4;
+
+/// A product, what it reads already checked.
+pub(super) struct Product {
+    pub(super) x: Operand,
+    pub(super) weight: Elements,
+    pub(super) finish: Finish,
+    /// Rows, inputs, outputs.
+    pub(super) sizes: [usize; 3],
+}
+
+/// `x` times the transpose of `weight`, plus bias, then the epilogue.
+pub(super) fn linear(
+    cuda: &Cuda,
+    x: View<Cuda>,
+    weight: &Weight<Cuda>,
+    bias: Option<&Weight<Cuda>>,
+    epilogue: &Epilogue<Cuda>,
+    n: usize,
+) -> Result<Matrix<Cuda>> {
+    let finish = Finish::new(cuda, bias, epilogue)?;
+    if x.cols() == 0 {
+        return without_inputs(cuda, "linear", finish, x.rows(), n);
+    }
+    let (operand, weight) = (Operand::new(cuda, x)?, Elements::new(cuda, weight)?);
+    let sizes = [x.rows(), x.cols(), n];
+    product(cuda, "linear", Product { x: operand, weight, finish, sizes })
+}
+
+/// What a product without inputs gives: the epilogue of the bias alone. Kernels take no empty operands, so one input is there,
+/// and it is 0.
+pub(super) fn without_inputs(
+    cuda: &Cuda,
+    what: &'static str,
+    finish: Finish,
+    rows: usize,
+    n: usize,
+) -> Result<Matrix<Cuda>> {
+    let zeros = cuda.shared.pool.take(what, Size::new(rows.max(n)).times(ELEMENT)?.get())?;
+    cuda.fill(&zeros, 0)?;
+    let pointer = Argument::Pointer(zeros.pointer());
+    let x = Operand { pointer, stride: Argument::U32(1) };
+    let weight = Elements { pointer, dtype: Argument::U32(0) };
+    product(cuda, what, Product { x, weight, finish, sizes: [rows, 1, n] })
+}
+
+fn product(cuda: &Cuda, what: &'static str, product: Product) -> Result<Matrix<Cuda>> {
+    let Product { x, weight, finish, sizes: [rows, k, n] } = product;
+    let out = cuda.matrix(what, rows, n)?;
+    if rows * n == 0 {
+        return Ok(out);
+    }
+    let arguments = [
+        Argument::Pointer(out.buffer().pointer()),
+        x.pointer,
+        weight.pointer,
+        finish.bias.pointer,
+        finish.scale.pointer,
+        finish.residual.pointer,
+        weight.dtype,
+        finish.bias.dtype,
+        finish.scale.dtype,
+        size(rows)?,
+        size(k)?,
+        size(n)?,
+        x.stride,
+        finish.residual.stride,
+        finish.activation,
+    ];
+    if rows <= FEW_ROWS {
+        let grid = [narrow(n.div_ceil(8))?, narrow(rows)?, 1];
+        cuda.launch(Kernel::LinearRow, [grid, [256, 1, 1]], 0, &arguments)?;
+    } else {
+        let grid = [narrow(rows.div_ceil(64))?, blocks(n, 64)?, 1];
+        cuda.launch(Kernel::Linear, [grid, [128, 1, 1]], 0, &arguments)?;
+    }
+    Ok(out)
+}
