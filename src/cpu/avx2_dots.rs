@@ -12,12 +12,10 @@ const N: usize = 8;
 /// Columns of a panel.
 const COLS: usize = 2 * N;
 const TILE_ROWS: usize = 3;
-/// Bytes of each row that are fetched ahead.
-const AHEAD: usize = 512;
-
 impl Dots for Avx2 {
     type Lanes = Avx2;
     const DOT_COLS: usize = N;
+    const FLOAT_COLS: usize = N;
     const COLS: usize = COLS;
     const TILE_ROWS: usize = TILE_ROWS;
 
@@ -124,30 +122,25 @@ unsafe fn dot_floats<const SIZE: usize, const BF16: bool>(strip: Strip<Dtype>, x
     // SAFETY: the caller's promise; rows that do not exist repeat the last one.
     unsafe {
         let rows: [*const u8; N] = core::array::from_fn(|i| bytes.as_ptr().add(i.min(cols - 1) * stride));
-        let load = |from: *const u8| match (SIZE, BF16) {
-            (4, _) => _mm256_loadu_ps(from.cast()),
-            (_, true) => {
-                let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
-                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
-            }
-            _ => _mm256_cvtph_ps(_mm_loadu_si128(from.cast())),
-        };
         let mut total = _mm256_setzero_ps();
         for block in (0..k).step_by(K_BLOCK) {
             let end = k.min(block + K_BLOCK);
             let mut sum = _mm256_setzero_ps();
             for from in (block..end).step_by(N) {
                 let count = N.min(end - from);
-                let columns = transpose(core::array::from_fn(|i| {
-                    let at = rows[i].add(from * SIZE);
+                let mut cells = [_mm256_setzero_ps(); N];
+                for (cell, row) in cells.iter_mut().zip(rows) {
+                    let at = row.add(from * SIZE);
                     if count == N {
-                        _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
-                        return load(at);
+                        _mm_prefetch::<_MM_HINT_T1>(at.wrapping_add(N * stride).cast());
+                        *cell = load::<SIZE, BF16>(at);
+                    } else {
+                        let mut bytes = [0u8; 4 * N];
+                        core::ptr::copy_nonoverlapping(at, bytes.as_mut_ptr(), count * SIZE);
+                        *cell = load::<SIZE, BF16>(bytes.as_ptr());
                     }
-                    let mut cells = [0u8; 4 * N];
-                    core::ptr::copy_nonoverlapping(at, cells.as_mut_ptr(), count * SIZE);
-                    load(cells.as_ptr())
-                }));
+                }
+                let columns = transpose(cells);
                 for (&column, &x) in columns.iter().zip(&x[from..from + count]) {
                     sum = _mm256_fmadd_ps(_mm256_set1_ps(x), column, sum);
                 }
@@ -157,6 +150,22 @@ unsafe fn dot_floats<const SIZE: usize, const BF16: bool>(strip: Strip<Dtype>, x
         let mut cells = [0.0f32; N];
         _mm256_storeu_ps(cells.as_mut_ptr(), total);
         out[..cols].copy_from_slice(&cells[..cols]);
+    }
+}
+
+/// Eight elements of `SIZE` bytes.
+#[inline(always)]
+unsafe fn load<const SIZE: usize, const BF16: bool>(from: *const u8) -> __m256 {
+    // SAFETY: the caller's promise of AVX2 and F16C, and of eight elements.
+    unsafe {
+        match (SIZE, BF16) {
+            (4, _) => _mm256_loadu_ps(from.cast()),
+            (_, true) => {
+                let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
+            }
+            _ => _mm256_cvtph_ps(_mm_loadu_si128(from.cast())),
+        }
     }
 }
 
@@ -171,6 +180,48 @@ unsafe fn quads<const INT4: bool>(w: __m256i, x: __m256i) -> __m256i {
             false => _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w)),
         };
         _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))
+    }
+}
+
+/// Up to 32 bytes of a row of `width` bytes from byte `at` on, then zeros; those `ahead` bytes behind are fetched.
+#[inline(always)]
+unsafe fn bytes(row: *const u8, at: usize, width: usize, ahead: usize) -> __m256i {
+    // SAFETY: the caller's promise of AVX2, and of `width` bytes.
+    unsafe {
+        if at + 32 <= width {
+            let from = row.add(at);
+            _mm_prefetch::<_MM_HINT_T1>(from.wrapping_add(ahead).cast());
+            return _mm256_loadu_si256(from.cast());
+        }
+        let mut cells = [0u8; 32];
+        core::ptr::copy_nonoverlapping(row.add(at.min(width)), cells.as_mut_ptr(), width.saturating_sub(at));
+        _mm256_loadu_si256(cells.as_ptr().cast())
+    }
+}
+
+/// Sums of four products of one row and two groups, which are the halves: its bytes from `at` on, and the activations at `q`.
+#[inline(always)]
+unsafe fn partial<const INT4: bool>(
+    row: *const u8,
+    at: usize,
+    [width, ahead]: [usize; 2],
+    q: *const u8,
+) -> __m256i {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let w = bytes(row, at, width, ahead);
+        let x = _mm256_loadu_si256(q.cast());
+        if INT4 {
+            let low = _mm256_set1_epi8(15);
+            let even = quads::<INT4>(_mm256_and_si256(w, low), x);
+            let high = _mm256_and_si256(_mm256_srli_epi16::<4>(w), low);
+            let x = _mm256_loadu_si256(q.add(CHUNK / 2).cast());
+            return _mm256_add_epi32(even, quads::<INT4>(high, x));
+        }
+        let a = quads::<INT4>(w, x);
+        let b = quads::<INT4>(bytes(row, at + 32, width, ahead), _mm256_loadu_si256(q.add(32).cast()));
+        let (low, high) = (_mm256_permute2x128_si256::<0x20>(a, b), _mm256_permute2x128_si256::<0x31>(a, b));
+        _mm256_add_epi32(low, high)
     }
 }
 
@@ -189,41 +240,25 @@ unsafe fn dot<const INT4: bool>(strip: Strip<Integer>, x: Row, out: &mut [f32]) 
         let mut total = _mm256_setzero_ps();
         for chunk in 0..k.div_ceil(CHUNK) {
             let (at, q) = (chunk * step, x.q.as_ptr().add(chunk * CHUNK));
-            let load = |i: usize, at: usize| {
-                if at + 32 <= width {
-                    let from = rows[i].add(at);
-                    _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(AHEAD).cast());
-                    return _mm256_loadu_si256(from.cast());
-                }
-                let mut cells = [0u8; 32];
-                let count = width.saturating_sub(at);
-                core::ptr::copy_nonoverlapping(rows[i].add(at.min(width)), cells.as_mut_ptr(), count);
-                _mm256_loadu_si256(cells.as_ptr().cast())
-            };
-            let q = |at: usize| _mm256_loadu_si256(q.add(at).cast());
             // Sums of the groups, a lane for each row.
             let mut groups = [_mm256_setzero_si256(); CHUNK_GROUPS];
             for pair in 0..CHUNK_GROUPS / 2 {
                 let at = at + pair * step / 2;
-                // Sums of four products: the two groups are the halves.
-                let partial = |i: usize| {
-                    if INT4 {
-                        let (w, low) = (load(i, at), _mm256_set1_epi8(15));
-                        let even = quads::<INT4>(_mm256_and_si256(w, low), q(pair * 32));
-                        let high = _mm256_and_si256(_mm256_srli_epi16::<4>(w), low);
-                        return _mm256_add_epi32(even, quads::<INT4>(high, q(CHUNK / 2 + pair * 32)));
+                let mut fours = [_mm256_setzero_si256(); 2];
+                for (half, four) in fours.iter_mut().enumerate() {
+                    let mut sums = [_mm256_setzero_si256(); 4];
+                    for (sum, &row) in sums.iter_mut().zip(&rows[4 * half..]) {
+                        *sum = partial::<INT4>(
+                            row,
+                            at,
+                            [width, N * stride],
+                            q.add(pair * if INT4 { 32 } else { 64 }),
+                        );
                     }
-                    let a = quads::<INT4>(load(i, at), q(pair * 64));
-                    let b = quads::<INT4>(load(i, at + 32), q(pair * 64 + 32));
-                    let (low, high) =
-                        (_mm256_permute2x128_si256::<0x20>(a, b), _mm256_permute2x128_si256::<0x31>(a, b));
-                    _mm256_add_epi32(low, high)
-                };
-                let four = |from: usize| {
-                    let [a, b, c, d] = core::array::from_fn(|i| partial(from + i));
-                    _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d))
-                };
-                let (first, second) = (four(0), four(4));
+                    let [a, b, c, d] = sums;
+                    *four = _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
+                }
+                let [first, second] = fours;
                 groups[2 * pair] = _mm256_permute2x128_si256::<0x20>(first, second);
                 groups[2 * pair + 1] = _mm256_permute2x128_si256::<0x31>(first, second);
             }
@@ -232,7 +267,8 @@ unsafe fn dot<const INT4: bool>(strip: Strip<Integer>, x: Row, out: &mut [f32]) 
                 let fix = _mm256_set1_epi32(*x.fixes.get_unchecked(group));
                 let mut sums = _mm256_cvtepi32_ps(_mm256_add_epi32(sums, fix));
                 if INT4 {
-                    let scales: [f32; N] = core::array::from_fn(|i| strip.scale(i.min(cols - 1), group));
+                    let mut scales = [0.0f32; N];
+                    scales.iter_mut().enumerate().for_each(|(i, x)| *x = strip.scale(i.min(cols - 1), group));
                     sums = _mm256_mul_ps(sums, _mm256_loadu_ps(scales.as_ptr()));
                 }
                 total = _mm256_fmadd_ps(sums, _mm256_set1_ps(*x.scales.get_unchecked(group)), total);
@@ -259,11 +295,14 @@ unsafe fn tile<const INT4: bool, const ROWS: usize>(
     // SAFETY: the caller's promise.
     unsafe {
         let c = c.as_mut_ptr();
-        let q: [*const u8; ROWS] = core::array::from_fn(|i| rows[i].q.as_ptr());
+        let mut q = [core::ptr::null::<u8>(); ROWS];
+        q.iter_mut().zip(rows).for_each(|(q, row)| *q = row.q.as_ptr());
         for group in 0..panel.groups {
             let cells = panel.cells.as_ptr().add(group * GROUP * COLS);
-            let mut sums: [[__m256i; 2]; ROWS] =
-                core::array::from_fn(|i| [_mm256_set1_epi32(*rows[i].fixes.get_unchecked(first + group)); 2]);
+            let mut sums = [[_mm256_setzero_si256(); 2]; ROWS];
+            for (sums, row) in sums.iter_mut().zip(rows) {
+                *sums = [_mm256_set1_epi32(*row.fixes.get_unchecked(first + group)); 2];
+            }
             for quad in 0..QUADS {
                 let cells = cells.add(quad * COLS * QUAD);
                 let (left, right) =

@@ -17,12 +17,13 @@ pub(super) const N: usize = 16;
 /// Columns of a panel.
 pub(super) const COLS: usize = 2 * N;
 const TILE_ROWS: usize = 6;
-/// Bytes of each row that are fetched ahead.
-const AHEAD: usize = 1024;
+/// Most columns of [`Dots::dot_floats`]: two chains hide each other's latency.
+const FLOAT_COLS: usize = 2 * N;
 
 impl Dots for Avx512 {
     type Lanes = Avx512;
     const DOT_COLS: usize = N;
+    const FLOAT_COLS: usize = FLOAT_COLS;
     const COLS: usize = COLS;
     const TILE_ROWS: usize = TILE_ROWS;
 
@@ -79,6 +80,7 @@ impl Dots for Avx512 {
 impl Dots for Avx512Vnni {
     type Lanes = Avx512;
     const DOT_COLS: usize = N;
+    const FLOAT_COLS: usize = FLOAT_COLS;
     const COLS: usize = COLS;
     const TILE_ROWS: usize = TILE_ROWS;
 
@@ -135,7 +137,7 @@ const fn offset<const VNNI: bool>(scheme: Scheme) -> i32 {
 }
 
 fn check_floats(strip: &Strip<Dtype>, x: &[f32], out: &[f32]) {
-    assert!((1..=N).contains(&strip.cols) && out.len() >= strip.cols && x.len() >= strip.k);
+    assert!((1..=FLOAT_COLS).contains(&strip.cols) && out.len() >= strip.cols && x.len() >= strip.k);
     assert!(strip.bytes.len() >= (strip.cols - 1) * strip.stride + strip.k * strip.kind.size());
 }
 
@@ -233,48 +235,117 @@ pub(super) fn left(width: usize, at: usize) -> __mmask64 {
 /// AVX-512; `check_floats`.
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c")]
 unsafe fn dot_floats<const SIZE: usize, const BF16: bool>(strip: Strip<Dtype>, x: &[f32], out: &mut [f32]) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match strip.cols {
+            0..=N => chains::<SIZE, BF16, 1>(strip, x, out),
+            _ => chains::<SIZE, BF16, 2>(strip, x, out),
+        }
+    }
+}
+
+/// As [`dot_floats`] for `PARTS` times sixteen columns.
+#[inline(always)]
+unsafe fn chains<const SIZE: usize, const BF16: bool, const PARTS: usize>(
+    strip: Strip<Dtype>,
+    x: &[f32],
+    out: &mut [f32],
+) {
     let Strip { bytes, stride, cols, k, .. } = strip;
     // SAFETY: the caller's promise; rows that do not exist repeat the last one, and masked bytes are not accessed.
     unsafe {
-        let rows: [*const u8; N] = core::array::from_fn(|i| bytes.as_ptr().add(i.min(cols - 1) * stride));
-        let mut total = _mm512_setzero_ps();
+        let mut rows = [[bytes.as_ptr(); N]; PARTS];
+        for (i, row) in rows.as_flattened_mut().iter_mut().enumerate() {
+            *row = row.add(i.min(cols - 1) * stride);
+        }
+        // What comes next lies behind these rows.
+        let ahead = PARTS * N * stride;
+        let mut totals = [_mm512_setzero_ps(); PARTS];
         for block in (0..k).step_by(K_BLOCK) {
             let end = k.min(block + K_BLOCK);
-            let mut sum = _mm512_setzero_ps();
-            let mut from = block;
-            while from + N <= end {
-                let columns = transpose(core::array::from_fn(|i| {
-                    let at = rows[i].add(from * SIZE);
-                    _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
-                    let v = match (SIZE, BF16) {
-                        (4, _) => return _mm512_loadu_si512(at.cast()),
-                        (_, true) => return widen(_mm256_loadu_si256(at.cast())),
-                        _ => _mm512_cvtph_ps(_mm256_loadu_si256(at.cast())),
-                    };
-                    _mm512_castps_si512(v)
-                }));
-                for (column, &x) in columns.iter().zip(&x[from..from + N]) {
-                    sum = _mm512_fmadd_ps(_mm512_set1_ps(x), _mm512_castsi512_ps(*column), sum);
-                }
-                from += N;
-            }
-            if from < end {
-                let mask = left((end - from) * SIZE, 0);
-                let columns = transpose(core::array::from_fn(|i| {
-                    let v = _mm512_maskz_loadu_epi8(mask, rows[i].add(from * SIZE).cast());
-                    match (SIZE, BF16) {
-                        (4, _) => v,
-                        (_, true) => widen(_mm512_castsi512_si256(v)),
-                        _ => _mm512_castps_si512(_mm512_cvtph_ps(_mm512_castsi512_si256(v))),
+            let mut sums = [_mm512_setzero_ps(); PARTS];
+            for from in (block..end).step_by(N) {
+                for (rows, sum) in rows.iter().zip(&mut sums) {
+                    let count = N.min(end - from);
+                    if count == N {
+                        let cells = elements::<SIZE, BF16>(rows, from, ahead);
+                        *sum = chain(cells, x.as_ptr().add(from), *sum);
+                        continue;
                     }
-                }));
-                for (column, &x) in columns.iter().zip(&x[from..end]) {
-                    sum = _mm512_fmadd_ps(_mm512_set1_ps(x), _mm512_castsi512_ps(*column), sum);
+                    let columns = last_elements::<SIZE, BF16>(rows, from, count);
+                    for (&column, &x) in columns.iter().zip(&x[from..end]) {
+                        *sum = _mm512_fmadd_ps(_mm512_set1_ps(x), _mm512_castsi512_ps(column), *sum);
+                    }
                 }
             }
-            total = if block == 0 { sum } else { _mm512_add_ps(total, sum) };
+            for (total, sum) in totals.iter_mut().zip(sums) {
+                *total = if block == 0 { sum } else { _mm512_add_ps(*total, sum) };
+            }
         }
-        _mm512_mask_storeu_ps(out.as_mut_ptr(), ((1u32 << cols) - 1) as __mmask16, total);
+        for (part, &total) in totals.iter().enumerate() {
+            let cols = N.min(cols.saturating_sub(part * N));
+            let out = out.as_mut_ptr().wrapping_add(part * N);
+            _mm512_mask_storeu_ps(out, ((1u32 << cols) - 1) as __mmask16, total);
+        }
+    }
+}
+
+/// Sixteen elements of sixteen rows from element `from` on as `f32`, while those `ahead` bytes behind are fetched.
+#[inline(always)]
+unsafe fn elements<const SIZE: usize, const BF16: bool>(
+    rows: &[*const u8; N],
+    from: usize,
+    ahead: usize,
+) -> [__m512i; N] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut cells = [_mm512_setzero_si512(); N];
+        for (cell, row) in cells.iter_mut().zip(rows) {
+            let at = row.add(from * SIZE);
+            _mm_prefetch::<_MM_HINT_T1>(at.wrapping_add(ahead).cast());
+            *cell = match (SIZE, BF16) {
+                (4, _) => _mm512_loadu_si512(at.cast()),
+                (_, true) => widen(_mm256_loadu_si256(at.cast())),
+                _ => _mm512_castps_si512(_mm512_cvtph_ps(_mm256_loadu_si256(at.cast()))),
+            };
+        }
+        cells
+    }
+}
+
+/// The last `count` elements of sixteen rows, from element `from` on, as columns.
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c")]
+unsafe fn last_elements<const SIZE: usize, const BF16: bool>(
+    rows: &[*const u8; N],
+    from: usize,
+    count: usize,
+) -> [__m512i; N] {
+    // SAFETY: the caller's promise; masked bytes are not accessed.
+    unsafe {
+        let mut cells = [_mm512_setzero_si512(); N];
+        for (cell, row) in cells.iter_mut().zip(rows) {
+            let v = _mm512_maskz_loadu_epi8(left(count * SIZE, 0), row.add(from * SIZE).cast());
+            *cell = match (SIZE, BF16) {
+                (4, _) => v,
+                (_, true) => widen(_mm512_castsi512_si256(v)),
+                _ => _mm512_castps_si512(_mm512_cvtph_ps(_mm512_castsi512_si256(v))),
+            };
+        }
+        transpose(cells)
+    }
+}
+
+/// Continues the chains of sixteen rows over sixteen elements.
+#[inline(always)]
+unsafe fn chain(cells: [__m512i; N], x: *const f32, mut sum: __m512) -> __m512 {
+    // SAFETY: the caller's promise; sixteen numbers at `x`.
+    unsafe {
+        let columns = transpose(cells);
+        for (i, &column) in columns.iter().enumerate() {
+            sum = _mm512_fmadd_ps(_mm512_set1_ps(*x.add(i)), _mm512_castsi512_ps(column), sum);
+        }
+        sum
     }
 }
 
@@ -342,29 +413,18 @@ unsafe fn dot<const VNNI: bool, const INT4: bool>(strip: Strip<Integer>, x: Row,
             let (at, q) = (chunk * step, x.q.as_ptr().add(chunk * CHUNK));
             let (x0, x1) = (_mm512_loadu_si512(q.cast()), _mm512_loadu_si512(q.add(CHUNK / 2).cast()));
             let masks = [left(width, at), left(width, at + 64)];
-            // Sums of four products: the four groups of the chunk are the quarters.
-            let partial = |i: usize| {
-                let from = rows[i].wrapping_add(at);
-                _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(AHEAD).cast());
-                let a = _mm512_maskz_loadu_epi8(masks[0], from.cast());
-                if INT4 {
-                    let low = _mm512_set1_epi8(15);
-                    let sum = add_quads::<VNNI, INT4>(zero, _mm512_and_si512(a, low), x0);
-                    let high = _mm512_and_si512(_mm512_srli_epi16::<4>(a), low);
-                    return add_quads::<VNNI, INT4>(sum, high, x1);
+            let mut fours = [zero; 4];
+            for (quarter, four) in fours.iter_mut().enumerate() {
+                let mut sums = [zero; 4];
+                for (sum, row) in sums.iter_mut().zip(&rows[4 * quarter..]) {
+                    *sum = partial::<VNNI, INT4>(row.wrapping_add(at), N * stride, masks, x0, x1);
                 }
-                _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(AHEAD + 64).cast());
-                let b = _mm512_maskz_loadu_epi8(masks[1], from.wrapping_add(64).cast());
-                let a = add_quads::<VNNI, INT4>(zero, offset_eight::<VNNI>(a), x0);
-                let b = add_quads::<VNNI, INT4>(zero, offset_eight::<VNNI>(b), x1);
-                _mm512_add_epi32(_mm512_shuffle_i32x4::<0x88>(a, b), _mm512_shuffle_i32x4::<0xDD>(a, b))
-            };
-            let groups = quarters(core::array::from_fn(|quarter| {
-                let [a, b, c, d] = core::array::from_fn(|i| partial(4 * quarter + i));
+                let [a, b, c, d] = sums;
                 let ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
                 let cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
-                _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd))
-            }));
+                *four = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+            }
+            let groups = quarters(fours);
             let scales = match INT4 {
                 true => Some(columns_scales(&strip, chunk * CHUNK_GROUPS, scale_size)),
                 false => None,
@@ -380,6 +440,35 @@ unsafe fn dot<const VNNI: bool, const INT4: bool>(strip: Strip<Integer>, x: Row,
             }
         }
         _mm512_mask_storeu_ps(out.as_mut_ptr(), ((1u32 << cols) - 1) as __mmask16, total);
+    }
+}
+
+/// Sums of four products of one row and one chunk; its four groups are the quarters. What lies `ahead` bytes behind is
+/// fetched.
+#[inline(always)]
+unsafe fn partial<const VNNI: bool, const INT4: bool>(
+    from: *const u8,
+    ahead: usize,
+    masks: [__mmask64; 2],
+    x0: __m512i,
+    x1: __m512i,
+) -> __m512i {
+    // SAFETY: the caller's promise; masked bytes are not accessed.
+    unsafe {
+        let zero = _mm512_setzero_si512();
+        _mm_prefetch::<_MM_HINT_T1>(from.wrapping_add(ahead).cast());
+        let a = _mm512_maskz_loadu_epi8(masks[0], from.cast());
+        if INT4 {
+            let low = _mm512_set1_epi8(15);
+            let sum = add_quads::<VNNI, INT4>(zero, _mm512_and_si512(a, low), x0);
+            let high = _mm512_and_si512(_mm512_srli_epi16::<4>(a), low);
+            return add_quads::<VNNI, INT4>(sum, high, x1);
+        }
+        _mm_prefetch::<_MM_HINT_T1>(from.wrapping_add(ahead + 64).cast());
+        let b = _mm512_maskz_loadu_epi8(masks[1], from.wrapping_add(64).cast());
+        let a = add_quads::<VNNI, INT4>(zero, offset_eight::<VNNI>(a), x0);
+        let b = add_quads::<VNNI, INT4>(zero, offset_eight::<VNNI>(b), x1);
+        _mm512_add_epi32(_mm512_shuffle_i32x4::<0x88>(a, b), _mm512_shuffle_i32x4::<0xDD>(a, b))
     }
 }
 
@@ -401,22 +490,27 @@ pub(super) unsafe fn columns_scales(
     let count = (strip.k / GROUP).saturating_sub(first);
     // SAFETY: the caller's promise; where fewer than four groups are left, they are read one by one.
     unsafe {
-        let four = |i: usize| {
+        let mut rows = [_mm_setzero_ps(); N];
+        for (i, row) in rows.iter_mut().enumerate() {
             let i = i.min(strip.cols - 1);
-            if count < CHUNK_GROUPS {
-                let four: [f32; CHUNK_GROUPS] = core::array::from_fn(|j| strip.scale(i, first + j));
-                return _mm_loadu_ps(four.as_ptr());
-            }
-            let at = scales.as_ptr().add((i * stride + first) * size);
-            if size == 2 { _mm_cvtph_ps(_mm_loadl_epi64(at.cast())) } else { _mm_loadu_ps(at.cast()) }
-        };
-        let fours = |i: usize| {
-            let v = _mm512_castps128_ps512(four(i));
-            let v = _mm512_insertf32x4::<1>(v, four(i + 4));
-            let v = _mm512_insertf32x4::<2>(v, four(i + 8));
-            _mm512_insertf32x4::<3>(v, four(i + 12))
-        };
-        let (a, b, c, d) = (fours(0), fours(1), fours(2), fours(3));
+            let at = scales.as_ptr().wrapping_add((i * stride + first) * size);
+            *row = if count < CHUNK_GROUPS {
+                let mut four = [0.0f32; CHUNK_GROUPS];
+                four.iter_mut().enumerate().for_each(|(j, scale)| *scale = strip.scale(i, first + j));
+                _mm_loadu_ps(four.as_ptr())
+            } else if size == 2 {
+                _mm_cvtph_ps(_mm_loadl_epi64(at.cast()))
+            } else {
+                _mm_loadu_ps(at.cast())
+            };
+        }
+        let mut fours = [_mm512_setzero_ps(); 4];
+        for (i, four) in fours.iter_mut().enumerate() {
+            let v = _mm512_insertf32x4::<1>(_mm512_castps128_ps512(rows[i]), rows[i + 4]);
+            let v = _mm512_insertf32x4::<2>(v, rows[i + 8]);
+            *four = _mm512_insertf32x4::<3>(v, rows[i + 12]);
+        }
+        let [a, b, c, d] = fours;
         let (ab_low, ab_high) = (_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
         let (cd_low, cd_high) = (_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
         [

@@ -32,26 +32,31 @@ pub(super) unsafe fn pack<const VNNI: bool>(
             // A chunk takes `CHUNK * COLS` bytes of the panel.
             unsafe {
                 let cells = panel.as_mut_ptr().add(chunk * CHUNK * COLS + half * N * QUAD);
-                let row = |i: usize| strip.bytes.as_ptr().add(i.min(strip.cols - 1) * strip.stride);
                 for part in 0..parts {
-                    let at = at + part * 64;
-                    let load = |i| _mm512_maskz_loadu_epi8(left(width, at), row(i).wrapping_add(at).cast());
-                    let rows: [__m512i; N] = core::array::from_fn(load);
-                    let store = |quad: usize, v| _mm512_storeu_si512(cells.add(quad * COLS * QUAD).cast(), v);
+                    let (at, low) = (at + part * 64, _mm512_set1_epi8(15));
+                    let mut rows = [_mm512_setzero_si512(); N];
+                    for (i, row) in rows.iter_mut().enumerate() {
+                        let from = strip.bytes.as_ptr().add(i.min(strip.cols - 1) * strip.stride);
+                        *row = _mm512_maskz_loadu_epi8(left(width, at), from.wrapping_add(at).cast());
+                    }
                     if scheme == Scheme::Int8 {
-                        for (i, v) in transpose(rows).into_iter().enumerate() {
-                            store(part * N + i, offset_eight::<VNNI>(v));
+                        let columns = transpose(rows);
+                        for (i, &v) in columns.iter().enumerate() {
+                            let out = cells.add((part * N + i) * COLS * QUAD);
+                            _mm512_storeu_si512(out.cast(), offset_eight::<VNNI>(v));
                         }
                         continue;
                     }
-                    let low = _mm512_set1_epi8(15);
-                    for (nibble, from) in [0, QUADS / 2].into_iter().enumerate() {
-                        let halves = rows.map(|v| match nibble {
-                            0 => _mm512_and_si512(v, low),
-                            _ => _mm512_and_si512(_mm512_srli_epi16::<4>(v), low),
-                        });
-                        for (i, v) in transpose(halves).into_iter().enumerate() {
-                            store(i / 4 * QUADS + from + i % 4, v);
+                    let mut halves = [rows, rows];
+                    for i in 0..N {
+                        halves[0][i] = _mm512_and_si512(rows[i], low);
+                        halves[1][i] = _mm512_and_si512(_mm512_srli_epi16::<4>(rows[i]), low);
+                    }
+                    for (half, rows) in halves.into_iter().enumerate() {
+                        let columns = transpose(rows);
+                        for (i, &v) in columns.iter().enumerate() {
+                            let quad = i / 4 * QUADS + half * QUADS / 2 + i % 4;
+                            _mm512_storeu_si512(cells.add(quad * COLS * QUAD).cast(), v);
                         }
                     }
                 }
@@ -123,14 +128,18 @@ unsafe fn tile<const VNNI: bool, const INT4: bool, const ROWS: usize>(
     // SAFETY: the caller's promise.
     unsafe {
         let c = c.as_mut_ptr();
-        let q: [*const u8; ROWS] = core::array::from_fn(|i| rows[i].q.as_ptr());
-        let mut totals: [[__m512; 2]; ROWS] = core::array::from_fn(|i| {
-            [_mm512_loadu_ps(c.add(i * COLS)), _mm512_loadu_ps(c.add(i * COLS + N))]
-        });
+        let mut q = [core::ptr::null::<u8>(); ROWS];
+        let mut totals = [[_mm512_setzero_ps(); 2]; ROWS];
+        for i in 0..ROWS {
+            q[i] = rows[i].q.as_ptr();
+            totals[i] = [_mm512_loadu_ps(c.add(i * COLS)), _mm512_loadu_ps(c.add(i * COLS + N))];
+        }
         for group in 0..panel.groups {
             let cells = panel.cells.as_ptr().add(group * GROUP * COLS);
-            let mut sums: [[__m512i; 2]; ROWS] =
-                core::array::from_fn(|i| [_mm512_set1_epi32(*rows[i].fixes.get_unchecked(first + group)); 2]);
+            let mut sums = [[_mm512_setzero_si512(); 2]; ROWS];
+            for (sums, row) in sums.iter_mut().zip(rows) {
+                *sums = [_mm512_set1_epi32(*row.fixes.get_unchecked(first + group)); 2];
+            }
             for quad in 0..QUADS {
                 let cells = cells.add(quad * COLS * QUAD);
                 let (left, right) =

@@ -119,8 +119,10 @@ impl Row<'_> {
 pub(super) trait Dots: Copy {
     /// The vectors of the same instruction set.
     type Lanes: Lanes;
-    /// Most columns of [`Dots::dot`] and [`Dots::dot_floats`].
+    /// Most columns of [`Dots::dot`].
     const DOT_COLS: usize;
+    /// Most columns of [`Dots::dot_floats`].
+    const FLOAT_COLS: usize;
     /// Columns of a panel, at most [`MAX_COLS`].
     const COLS: usize;
     /// Most rows of a tile.
