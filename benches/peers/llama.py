@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Times a language model of Llama's architecture with `examples/time` and with llama.cpp, in one run: every engine is a process
+"""Times a language model of Llama's architecture with `examples/time_llm` and with llama.cpp, in one run: every engine is a process
 of its own, and every round lets each of them run once, in turn, while the others wait.
 
     CMAKE_ARGS="-DGGML_NATIVE=ON" pip install llama-cpp-python gguf numpy
     python llama.py write llama_1b DIR
-    cargo build --release --example time
-    python llama.py compare llama_1b DIR --work decode --rounds 10 --ours target/release/examples/time
+    cargo build --release --example time_llm
+    python llama.py compare llama_1b DIR --work decode --rounds 10 --ours target/release/examples/time_llm
 
 Weights are random, of the same sizes and types: F16; Q8_0 beside int8; Q4_0 beside int4, both with an output layer of eight bits
 and a table of embeddings in F16. `prefill` reads 512 tokens, `decode` writes 8 after 64; both with a KV cache of f16 in
@@ -170,7 +170,7 @@ class Engine:
 
 def compare(model, folder, work, rounds, ours, threads, kinds):
     for kind in kinds:
-        ours_command = [*ours.split(), "--model", model, "--dtype", TYPES[kind], "--work", work, "--threads", str(threads),
+        ours_command = [ours, "--model", model, "--dtype", TYPES[kind], "--work", work, "--threads", str(threads),
                         "--step"]
         theirs_command = [sys.executable, os.path.abspath(__file__), "step", path(folder, model, kind), "--work", work,
                           "--threads", str(threads)]
@@ -189,7 +189,7 @@ def compare(model, folder, work, rounds, ours, threads, kinds):
         for name, a, b in zip(["ours", "llama.cpp"], least, middle):
             print(f"{model} {kind} {work} {name}: min {a:.1f} ms, median {b:.1f} ms, {tokens / a * 1e3:.2f} tokens/s")
         for line in rest.splitlines():
-            if line.startswith("decode"):
+            if line.startswith("result"):
                 print(f"  {line}")
         print(f"result model={model} type={kind} work={work} threads={threads} "
               f"speed_of_minima={least[1] / least[0]:.3f} speed_of_medians={middle[1] / middle[0]:.3f}", flush=True)
