@@ -26,6 +26,14 @@ fn ex2(x: f32) -> f32 {
     (exact * (1.0 + error)) as f32
 }
 
+/// The nearest number with 10 bits behind the point, ties away from zero.
+fn tf32(x: u64) -> u64 {
+    match single(x).is_finite() {
+        true => u64::from((x as u32).wrapping_add(0x1000) & 0xffff_e000),
+        false => x,
+    }
+}
+
 /// PTX `max` and `min` give the operand that is a number.
 fn larger(a: f32, b: f32) -> f32 {
     a.max(b)
@@ -66,6 +74,7 @@ pub fn function(opcode: &str) -> Option<(Function, usize)> {
         "and.b64" => (|a, b, _| a & b, 2),
         "or.b64" => (|a, b, _| a | b, 2),
         "and.pred" => (|a, b, _| a & b, 2),
+        "not.pred" => (|a, _, _| a ^ 1, 1),
         "or.pred" => (|a, b, _| a | b, 2),
         "shl.b32" => (|a, b, _| u64::from((a as u32).checked_shl(b as u32).unwrap_or(0)), 2),
         "shr.u32" => (|a, b, _| u64::from((a as u32).checked_shr(b as u32).unwrap_or(0)), 2),
@@ -92,6 +101,7 @@ pub fn function(opcode: &str) -> Option<(Function, usize)> {
         "cvt.rn.f32.s32" => (|a, _, _| bits(a as u32 as i32 as f32), 1),
         "cvt.f32.f16" => (|a, _, _| bits(f16::from_bits(a as u16).to_f32()), 1),
         "cvt.rn.f16.f32" => (|a, _, _| u64::from(f16::from_f32(single(a)).to_bits()), 1),
+        "cvt.rna.tf32.f32" => (|a, _, _| tf32(a), 1),
         "cvt.f64.f32" => (|a, _, _| f64::from(single(a)).to_bits(), 1),
         "cvt.rn.f32.f64" => (|a, _, _| bits(double(a) as f32), 1),
         "cvt.rni.f64.f64" => (|a, _, _| double(a).round_ties_even().to_bits(), 1),

@@ -1,9 +1,12 @@
 //! Runs a kernel: blocks one after the other, the warps of a block in seeded random order, lanes of a warp together where they
 //! stand at the same instruction, the ones that are behind first. What a device would do silently is a failure here.
 
+use std::collections::VecDeque;
+
 use super::memory::Memory;
 use super::program::{Instruction, Operand, Operation, Program, Slot, Space, Special, Vote};
 use super::shared::{Shared, When};
+use super::tensor;
 
 const LANES: usize = 32;
 const EVERY: u32 = u32::MAX;
@@ -28,7 +31,12 @@ struct Warp {
     /// Whether it waits at a barrier of the block, at which instruction.
     waits: Option<usize>,
     barriers: u32,
+    /// Copies to shared memory under way: groups, oldest first; the last one is still open.
+    copies: VecDeque<Vec<Copy>>,
 }
+
+/// A copy to shared memory that has not arrived: lane, address, bytes.
+struct Copy(usize, u64, [u8; 16]);
 
 struct Block<'a> {
     program: &'a Program,
@@ -97,6 +105,7 @@ impl Block<'_> {
                 alive: EVERY,
                 waits: None,
                 barriers: 0,
+                copies: VecDeque::from([Vec::new()]),
             })
             .collect();
         loop {
@@ -294,6 +303,46 @@ impl Block<'_> {
             Operation::WarpBarrier { members } => {
                 self.whole(warp, lanes, *members)?;
                 warp.barriers += 1;
+            }
+            Operation::CopyAsync { dst, dst_offset, src, src_offset, size } => {
+                let (dst, src) = (self.values(warp, *dst, lanes)?, self.values(warp, *src, lanes)?);
+                let size = self.values(warp, *size, lanes)?;
+                for lane in bits_of(lanes) {
+                    let mut bytes = [0; 16];
+                    let to = dst[lane].wrapping_add_signed(*dst_offset) & 0xffff_ffff;
+                    self.shared.expect(to, 16, self.when(warp, lane))?;
+                    match size[lane] {
+                        0 => {}
+                        16 => {
+                            let from = src[lane].wrapping_add_signed(*src_offset);
+                            self.memory.load(from, &mut bytes, self.thread(warp, lane), true)?;
+                        }
+                        size => return Err(format!("copies {size} bytes")),
+                    }
+                    warp.copies.back_mut().expect("a group is open").push(Copy(lane, to, bytes));
+                }
+            }
+            Operation::Commit | Operation::Wait(_) if lanes != EVERY => {
+                return Err(format!("misses lanes {:#x} of its warp", !lanes));
+            }
+            Operation::Commit => warp.copies.push_back(Vec::new()),
+            Operation::Wait(groups) => {
+                while warp.copies.len() > groups + 1 {
+                    for Copy(lane, to, bytes) in warp.copies.pop_front().expect("a group is there") {
+                        self.shared.store(to, &bytes, self.when(warp, lane))?;
+                    }
+                }
+            }
+            Operation::Mma { d, a, b, c } => {
+                self.whole(warp, lanes, Operand::Number(u64::from(EVERY)))?;
+                for &slot in a.iter().chain(b).chain(c) {
+                    warp.known(slot, lanes)?;
+                }
+                let of = |slots: &[Slot]| slots.iter().map(|&slot| &warp.registers[slot]).collect::<Vec<_>>();
+                let sums = tensor::m16n8k8_tf32(&of(a), &of(b), &of(c))?;
+                for (&slot, sums) in d.iter().zip(&sums) {
+                    warp.put(slot, lanes, sums);
+                }
             }
             Operation::Barrier { or } => {
                 if lanes != EVERY {

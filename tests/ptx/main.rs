@@ -10,6 +10,7 @@ mod operand;
 mod program;
 mod shared;
 mod syntax;
+mod tensor;
 mod text;
 
 mod attention;

@@ -34,6 +34,7 @@ fn check(name: &str) -> Check {
         "depthwise" => maps::depthwise,
         "linear" => products::linear_both,
         "linear_row" => products::linear_row,
+        "linear_sm80" => products::linear_sm80,
         "matmul" => products::matmul,
         "attention" => attention::whole,
         "attention_merge" => attention::merged,

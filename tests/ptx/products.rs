@@ -111,6 +111,25 @@ pub fn linear_row(kernels: &Kernels) -> Result<(), String> {
     Ok(())
 }
 
+/// Tensor cores cut sums off where multiply-adds round.
+const BY_TENSOR_CORES: Tolerance = Tolerance { norm: 2e-6, element: 4e-6 };
+
+/// `linear_sm80` of every type of weight, where it may run: wide enough rows, aligned.
+pub fn linear_sm80(kernels: &Kernels) -> Result<(), String> {
+    let more = [
+        Case { rows: 1, k: 8, n: 1, gap: 0, skewed: false },
+        Case { rows: 40, k: 264, n: 130, gap: 4, skewed: false },
+    ];
+    for (i, case) in more.into_iter().chain(CASES).enumerate() {
+        if case.k.is_multiple_of(8) && case.gap.is_multiple_of(4) && !case.skewed {
+            for kind in 0..3 {
+                run(kernels, "linear_sm80", i, case, kind, BY_TENSOR_CORES)?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// [`linear`] and its bits.
 pub fn linear_both(kernels: &Kernels) -> Result<(), String> {
     linear(kernels)?;
@@ -146,7 +165,7 @@ pub fn matmul(kernels: &Kernels) -> Result<(), String> {
 
 #[test]
 fn products() {
-    for check in [linear, linear_row, matmul] {
+    for check in [linear, linear_row, linear_sm80, matmul] {
         check(&Kernels::new(4)).unwrap();
     }
 }

@@ -78,6 +78,14 @@ pub enum Operation {
     Barrier { or: Option<(Slot, Slot)> },
     /// `bar.warp.sync`
     WarpBarrier { members: Operand },
+    /// `cp.async.cg`: 16 bytes of shared memory, of which the first `size` come from global memory and the others are 0.
+    CopyAsync { dst: Operand, dst_offset: i64, src: Operand, src_offset: i64, size: Operand },
+    /// `cp.async.commit_group`
+    Commit,
+    /// `cp.async.wait_group`: all groups but the last so many have arrived.
+    Wait(usize),
+    /// `mma.sync` of an m16n8k8 product of tf32 with sums in f32: d, a, b, c.
+    Mma { d: Vec<Slot>, a: Vec<Slot>, b: Vec<Slot>, c: Vec<Slot> },
     /// To an instruction.
     Branch { to: usize },
     /// The thread ends.
@@ -375,6 +383,28 @@ impl Decoder {
                 let dst = self.to(values)?;
                 (dst.len() == elements).then_some(()).ok_or("wrong number of elements")?;
                 Ok(Operation::Load { space, bytes, dst, base, offset })
+            }
+            ("cp", ["async", "cg", "shared", "global"]) => {
+                count(4)?;
+                if get(2)? != &Written::Word("16".into()) {
+                    return Err("16 bytes are expected".into());
+                }
+                let ((dst, dst_offset), (src, src_offset)) = (address(0)?, address(1)?);
+                Ok(Operation::CopyAsync { dst, dst_offset, src, src_offset, size: one(3)? })
+            }
+            ("cp", ["async", "commit_group"]) => Ok(Operation::Commit),
+            ("cp", ["async", "wait_group"]) => match one(0)? {
+                Operand::Number(groups) => Ok(Operation::Wait(groups as usize)),
+                _ => Err("a number is expected".into()),
+            },
+            ("mma", ["sync", "aligned", "m16n8k8", "row", "col", "f32", "tf32", "tf32", "f32"]) => {
+                count(4)?;
+                let [d, a, b, c] = [0, 1, 2, 3].map(|i| get(i).and_then(|written| self.to(written)));
+                let (d, a, b, c) = (d?, a?, b?, c?);
+                match [d.len(), a.len(), b.len(), c.len()] {
+                    [4, 4, 2, 4] => Ok(Operation::Mma { d, a, b, c }),
+                    _ => Err("wrong number of elements".into()),
+                }
             }
             ("red", ["global", "or", "b32"]) => {
                 let (base, offset) = address(0)?;

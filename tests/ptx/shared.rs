@@ -92,6 +92,15 @@ impl Shared {
         Ok(())
     }
 
+    /// Begins to write bytes that arrive later: until then they hold nothing.
+    pub fn expect(&mut self, address: u64, len: usize, when: When) -> Result<(), String> {
+        self.store(address, &vec![0xcd; len], when)?;
+        for word in self.range(address, len)? {
+            self.words[word].defined = false;
+        }
+        Ok(())
+    }
+
     /// Writes bytes.
     pub fn store(&mut self, address: u64, bytes: &[u8], when: When) -> Result<(), String> {
         let range = self.range(address, bytes.len())?;
