@@ -80,6 +80,9 @@ pub fn function(opcode: &str) -> Option<(Function, usize)> {
         "shr.u32" => (|a, b, _| u64::from((a as u32).checked_shr(b as u32).unwrap_or(0)), 2),
         "shr.s32" => (|a, b, _| u64::from(((a as i32) >> (b as u32).min(31)) as u32), 2),
         "shl.b64" => (|a, b, _| a.checked_shl(b as u32).unwrap_or(0), 2),
+        // Bits from a place on, so many.
+        "bfe.u32" => (|a, b, c| (a as u32 >> b & ((1u64 << c) - 1) as u32).into(), 3),
+        "bfe.s32" => (|a, b, c| u64::from(((a as i32) << (32 - b - c) >> (32 - c)) as u32), 3),
         "selp.u32" | "selp.f32" | "selp.f64" | "selp.u64" | "selp.b32" => {
             (|a, b, c| if c != 0 { a } else { b }, 3)
         }

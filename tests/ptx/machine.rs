@@ -265,8 +265,16 @@ impl Block<'_> {
                 }
             }
             Operation::Param { dst, index } => warp.put(*dst, lanes, &[self.params[*index]; LANES]),
-            Operation::Load { space, bytes, dst, base, offset } => {
+            Operation::Load { space, bytes, signed, dst, base, offset } => {
                 self.load(warp, lanes, *space, *bytes, dst, *base, *offset)?;
+                if *signed && *bytes == 1 {
+                    for &slot in dst {
+                        for_lanes(lanes, |lane| {
+                            let byte = warp.registers[slot][lane] as i8;
+                            warp.registers[slot][lane] = u64::from(i32::from(byte) as u32);
+                        });
+                    }
+                }
             }
             Operation::Store { space, bytes, from, base, offset } => {
                 self.store(warp, lanes, *space, *bytes, from, *base, *offset)?;

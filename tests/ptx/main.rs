@@ -19,6 +19,7 @@ mod maps;
 mod mutants;
 mod norms;
 mod products;
+mod quantised;
 mod rows;
 mod select_token;
 mod signatures;

@@ -8,7 +8,7 @@ use std::fs;
 use super::launch::Kernels;
 use super::program::Program;
 use super::text::{Line, folder, kernels, lines};
-use super::{attention, maps, norms, products, rows, select_token};
+use super::{attention, maps, norms, products, quantised, rows, select_token};
 
 /// Changes that are tried of every kernel by default.
 const SAMPLE: usize = 8;
@@ -34,6 +34,8 @@ fn check(name: &str) -> Check {
         "depthwise" => maps::depthwise,
         "linear" => products::linear_both,
         "linear_row" => products::linear_row,
+        "dequantise" => quantised::dequantise,
+        "linear_row_quantised" => quantised::linear_row_quantised,
         "linear_sm80" => products::linear_sm80,
         "matmul" => products::matmul,
         "attention" => attention::whole,
@@ -138,7 +140,8 @@ fn all_changes(name: &str, lines: &[Line]) -> Vec<Change> {
 
 /// How the list of survivors names a change.
 fn named(name: &str, line: &Line, change: &Change) -> String {
-    format!("{name} {} | {} | {}", line.origin, line.text.trim(), change.text.trim())
+    let file = line.origin.split(':').next().unwrap_or("");
+    format!("{name} {file} | {} | {}", line.text.trim(), change.text.trim())
 }
 
 #[test]

@@ -64,8 +64,8 @@ pub enum Operation {
     Unpack { dst: Vec<Slot>, from: Operand, bits: u32 },
     /// Parameter by index.
     Param { dst: Slot, index: usize },
-    /// Elements of `bytes` each, one after the other.
-    Load { space: Space, bytes: usize, dst: Vec<Slot>, base: Operand, offset: i64 },
+    /// Elements of `bytes` each, one after the other; `signed` ones fill a register of 32 bits.
+    Load { space: Space, bytes: usize, signed: bool, dst: Vec<Slot>, base: Operand, offset: i64 },
     /// The other way.
     Store { space: Space, bytes: usize, from: Vec<Operand>, base: Operand, offset: i64 },
     /// Integer `or` into global memory.
@@ -382,7 +382,8 @@ impl Decoder {
                 }
                 let dst = self.to(values)?;
                 (dst.len() == elements).then_some(()).ok_or("wrong number of elements")?;
-                Ok(Operation::Load { space, bytes, dst, base, offset })
+                let signed = kind.starts_with('s');
+                Ok(Operation::Load { space, bytes, signed, dst, base, offset })
             }
             ("cp", ["async", "cg", "shared", "global"]) => {
                 count(4)?;
