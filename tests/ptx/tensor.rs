@@ -56,8 +56,7 @@ fn a_product_by_fragments_is_the_product() {
     }
     let c = [[bits(0.5); 32]; 4];
     let sums = m16n8k8_tf32(&a.each_ref(), &b.each_ref(), &c.each_ref()).unwrap();
-    for lane in 0..32 {
-        let (g, t) = (lane / 4, lane % 4);
+    for (lane, g, t) in (0..32).map(|lane| (lane, lane / 4, lane % 4)) {
         for (i, (row, col)) in
             [(g, 2 * t), (g, 2 * t + 1), (g + 8, 2 * t), (g + 8, 2 * t + 1)].into_iter().enumerate()
         {
