@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use triplet::cuda::{Kernel, Parameter};
 
 /// Kernels without a launcher: what the model code does not ask for yet.
-const WITHOUT_LAUNCHER: [&str; 4] = ["dequantise", "linear_row_quantised", "linear_sm80", "select_token"];
+const WITHOUT_LAUNCHER: [&str; 5] =
+    ["attention_sm80", "dequantise", "linear_row_quantised", "linear_sm80", "select_token"];
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("cuda")

@@ -55,8 +55,19 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-/// Runs a case, with its keys in runs of their own where `split`; gives the output's bits.
-fn run(kernels: &Kernels, case: Case, split: bool, name: &str) -> Result<Vec<f32>, String> {
+/// How a case is launched.
+#[derive(Clone, Copy, PartialEq)]
+enum How {
+    /// By `attention`.
+    Whole,
+    /// By `attention` with its keys in runs of their own, and `attention_merge`.
+    Merged,
+    /// By `attention_sm80`.
+    TensorCores,
+}
+
+/// Runs a case; gives the output's bits.
+fn run(kernels: &Kernels, case: Case, how: How, name: &str) -> Result<Vec<f32>, String> {
     let Case { queries, keys, heads: [heads, kv_heads], widths: [d, e], mask, soft_cap, gap } = case;
     let memory = Memory::new();
     let random = |rows: usize, cols: usize, seed: u64| -> Vec<f32> {
@@ -64,14 +75,14 @@ fn run(kernels: &Kernels, case: Case, split: bool, name: &str) -> Result<Vec<f32
     };
     let q = random(queries, heads * d, 41);
     let (mut k, mut v) = (random(keys, kv_heads * d, 42), random(keys, kv_heads * e, 43));
-    if mask != FULL {
+    if mask != FULL && how != How::TensorCores {
         // Rows that do not see the last key must not meet it.
         k[(keys - 1) * kv_heads * d..].fill(f32::NAN);
         v[(keys - 1) * kv_heads * e..].fill(f32::NAN);
     }
     let scale = 1.0 / (d as f32).sqrt();
     let out = output(&memory, queries * heads * e);
-    let splits = if split { keys.div_ceil(128) } else { 1 };
+    let splits = if how == How::Merged { keys.div_ceil(128) } else { 1 };
     let partial = if splits > 1 { output(&memory, splits * queries * heads * (e + 2)) } else { 0 };
     let (is_causal, first, window) = match mask {
         AttentionMask::Full => (0, 0, None),
@@ -102,8 +113,17 @@ fn run(kernels: &Kernels, case: Case, split: bool, name: &str) -> Result<Vec<f32
     let threads = if width <= 128 { 128 } else { 64 };
     let rows = threads / 8;
     let dynamic = 4 * ((rows + 32) * width + 32 * rows);
-    let grid = [(queries * heads / kv_heads).div_ceil(rows), kv_heads, splits];
-    kernels.launch("attention", grid, threads, dynamic, &args, &memory)?;
+    let shared = queries * heads / kv_heads;
+    match how {
+        How::TensorCores => {
+            let grid = [shared.div_ceil(64), kv_heads, 1];
+            kernels.launch("attention_sm80", grid, 128, 0, &args, &memory)?;
+        }
+        _ => {
+            let grid = [shared.div_ceil(rows), kv_heads, splits];
+            kernels.launch("attention", grid, threads, dynamic, &args, &memory)?;
+        }
+    }
     if splits > 1 {
         let rows = queries * heads;
         let args = [Address(out), Address(partial), Number(rows), Number(e), Number(splits)];
@@ -118,7 +138,7 @@ fn run(kernels: &Kernels, case: Case, split: bool, name: &str) -> Result<Vec<f32
 /// Every case whole.
 pub fn whole(kernels: &Kernels) -> Result<(), String> {
     for (i, case) in cases().into_iter().enumerate() {
-        run(kernels, case, false, &format!("attention case {i}"))?;
+        run(kernels, case, How::Whole, &format!("attention case {i}"))?;
     }
     Ok(())
 }
@@ -126,8 +146,8 @@ pub fn whole(kernels: &Kernels) -> Result<(), String> {
 /// Cases of more than a run, whose runs `attention_merge` joins to the same bits.
 pub fn merged(kernels: &Kernels) -> Result<(), String> {
     for (i, case) in cases().into_iter().enumerate().filter(|(_, case)| case.keys > 128) {
-        let whole = run(kernels, case, false, &format!("attention case {i}"))?;
-        let merged = run(kernels, case, true, &format!("attention case {i}, merged"))?;
+        let whole = run(kernels, case, How::Whole, &format!("attention case {i}"))?;
+        let merged = run(kernels, case, How::Merged, &format!("attention case {i}, merged"))?;
         if whole.iter().zip(&merged).any(|(a, b)| a.to_bits() != b.to_bits()) {
             return Err(format!("attention case {i}: joined runs give other bits"));
         }
@@ -135,9 +155,37 @@ pub fn merged(kernels: &Kernels) -> Result<(), String> {
     Ok(())
 }
 
+/// Cases of narrow heads on tensor cores, one of them with more rows than a block has.
+pub fn tensor_cores(kernels: &Kernels) -> Result<(), String> {
+    let wide = Case {
+        queries: 70,
+        keys: 35,
+        heads: [2, 1],
+        widths: [60, 64],
+        mask: causal(0, Some(9)),
+        soft_cap: None,
+        gap: 2,
+    };
+    let narrow = cases().into_iter().filter(|case| case.widths.iter().all(|&width| width <= 64));
+    // Widths at which each of a lane's columns is the last one or the first beyond.
+    let every = (0..8).flat_map(|i| [8 * i + 1, 8 * i + 2]).map(|width| Case {
+        queries: 10,
+        keys: 3,
+        heads: [1, 1],
+        widths: [width, width],
+        mask: FULL,
+        soft_cap: None,
+        gap: 0,
+    });
+    for (i, case) in narrow.chain([wide]).chain(every).enumerate() {
+        run(kernels, case, How::TensorCores, &format!("attention_sm80 case {i}"))?;
+    }
+    Ok(())
+}
+
 #[test]
 fn attention() {
-    for check in [whole, merged] {
+    for check in [whole, merged, tensor_cores] {
         check(&Kernels::new(6)).unwrap();
     }
 }
@@ -154,7 +202,7 @@ fn a_row_has_the_same_bits_in_any_batch() {
         soft_cap: None,
         gap: 0,
     };
-    let all = run(&kernels, case, false, "all").unwrap();
-    let few = run(&kernels, Case { queries: 3, ..case }, false, "few").unwrap();
+    let all = run(&kernels, case, How::Whole, "all").unwrap();
+    let few = run(&kernels, Case { queries: 3, ..case }, How::Whole, "few").unwrap();
     assert_eq!(all[..24], few[..]);
 }

@@ -40,6 +40,7 @@ fn check(name: &str) -> Check {
         "matmul" => products::matmul,
         "attention" => attention::whole,
         "attention_merge" => attention::merged,
+        "attention_sm80" => attention::tensor_cores,
         "select_token" => select_token::select_token,
         _ => panic!("{name} has no test"),
     }
@@ -53,6 +54,7 @@ fn owner(file: &str) -> &str {
         "block_sum" => "layer_norm",
         "tile_start" | "tile_product" | "tile_fold" | "tile_gather" | "tile_finish" => "linear",
         "attention_merge" => "attention_merge",
+        stem if stem.ends_with("_sm80") && stem != "linear_sm80" => "attention_sm80",
         stem if stem.starts_with("attention") => "attention",
         stem if stem.starts_with("resize") => "resize",
         stem => stem,
