@@ -143,7 +143,7 @@ impl Backend for Cuda {
 
     fn read(&self, weight: &Weight<Cuda>, rows: usize, cols: usize) -> Result<Matrix<Cuda>> {
         check::read(weight, rows, cols)?;
-        copy::read(self, Elements::new(self, weight)?, rows, cols)
+        copy::read(self, Elements::new(self, weight)?, cols, [rows, cols])
     }
 
     fn copy(&self, x: View<Cuda>, out: &mut Matrix<Cuda>, row: usize, col: usize) -> Result<()> {

@@ -38,10 +38,15 @@ pub(super) fn copy(
     start(cuda, to, out_cols, from.pointer, Argument::U32(0), from.stride, [x.rows(), x.cols()])
 }
 
-/// The elements of a stored tensor as a new matrix.
-pub(super) fn read(cuda: &Cuda, from: Elements, rows: usize, cols: usize) -> Result<Matrix<Cuda>> {
+/// The elements of a stored tensor, whose rows are `stride` apart, as a new matrix.
+pub(super) fn read(
+    cuda: &Cuda,
+    from: Elements,
+    stride: usize,
+    [rows, cols]: [usize; 2],
+) -> Result<Matrix<Cuda>> {
     let out = cuda.matrix("read", rows, cols)?;
-    let stride = size(cols)?;
+    let stride = size(stride)?;
     start(cuda, out.buffer().pointer(), cols, from.pointer, from.dtype, stride, [rows, cols])?;
     Ok(out)
 }

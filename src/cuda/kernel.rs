@@ -180,9 +180,14 @@ fn append(text: &str, whole: &mut String, depth: usize) {
 }
 
 /// Texts that kernels share.
-const INCLUDES: [(&str, &str); 11] = [
+const INCLUDES: &[(&str, &str)] = &[
     ("activation", include_str!("../../cuda/activation.inc")),
     ("attention_bring", include_str!("../../cuda/attention_bring.inc")),
+    ("attention_join", include_str!("../../cuda/attention_join.inc")),
+    ("attention_queries", include_str!("../../cuda/attention_queries.inc")),
+    ("attention_values", include_str!("../../cuda/attention_values.inc")),
+    ("attention_weights", include_str!("../../cuda/attention_weights.inc")),
+    ("attention_write", include_str!("../../cuda/attention_write.inc")),
     ("block_sum", include_str!("../../cuda/block_sum.inc")),
     ("element", include_str!("../../cuda/element.inc")),
     ("resize_axis", include_str!("../../cuda/resize_axis.inc")),
@@ -193,3 +198,20 @@ const INCLUDES: [(&str, &str); 11] = [
     ("tile_product", include_str!("../../cuda/tile_product.inc")),
     ("tile_start", include_str!("../../cuda/tile_start.inc")),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_include_is_put_in_its_place() {
+        for kernel in Kernel::ALL {
+            for text in kernel.texts() {
+                let whole = text.whole();
+                let left = whole.lines().find(|line| line.trim().starts_with("// include "));
+                assert_eq!(left, None, "{}", text.name);
+                assert!(whole.contains(kernel.signature().entry));
+            }
+        }
+    }
+}

@@ -1,11 +1,11 @@
 //! Products with stored weights.
 #![forbid(unsafe_code)]
 
-use super::Cuda;
 use super::kernel::Kernel;
 use super::operand::{ELEMENT, Elements, Finish, Operand, blocks, narrow, size};
 use super::signature::Parameter::{U32, U64};
 use super::signature::{Argument, Signature};
+use super::{Cuda, copy};
 use crate::backend::{Epilogue, Matrix, View, Weight};
 use crate::checked::Size;
 use crate::error::Result;
@@ -81,9 +81,22 @@ pub(super) fn linear(
     if x.cols() == 0 {
         return without_inputs(cuda, "linear", finish, x.rows(), n);
     }
-    let (operand, weight) = (Operand::new(cuda, x)?, Elements::new(cuda, weight)?);
     let sizes = [x.rows(), x.cols(), n];
-    product(cuda, "linear", Product { x: operand, weight, finish, sizes })
+    // Kernels read whole weights: columns of one are laid out first.
+    let part = match weight.columns() {
+        Some(columns) => {
+            let (from, stride) = Elements::of_columns(cuda, weight, columns)?;
+            Some(copy::read(cuda, from, stride, [n, x.cols()])?)
+        }
+        None => None,
+    };
+    let weight = match &part {
+        Some(part) => {
+            Elements { pointer: Argument::Pointer(part.buffer().pointer()), dtype: Argument::U32(0) }
+        }
+        None => Elements::new(cuda, weight)?,
+    };
+    product(cuda, "linear", Product { x: Operand::new(cuda, x)?, weight, finish, sizes })
 }
 
 /// What a product without inputs gives: the epilogue of the bias alone. Kernels take no empty operands, so one input is there,

@@ -7,7 +7,7 @@ use super::driver::DevicePointer;
 use super::pool::Block;
 use super::signature::Argument;
 use super::{Cuda, Stored};
-use crate::backend::{Activation, Epilogue, View, Weight};
+use crate::backend::{Activation, Columns, Epilogue, View, Weight};
 use crate::checked::Size;
 use crate::error::{Error, Result};
 use crate::weights::Dtype;
@@ -71,11 +71,34 @@ impl Elements {
     pub(super) fn new(cuda: &Cuda, weight: &Weight<Cuda>) -> Result<Elements> {
         let Stored { block, dtype } = weight.stored();
         let needed = weight.elements().checked_mul(dtype.size());
-        if needed != Some(block.bytes()) || !block.is_of(&cuda.shared.weights) {
+        if weight.columns().is_some() || needed != Some(block.bytes()) || !block.is_of(&cuda.shared.weights) {
             let reason = format!("{} bytes for the shape {:?}", block.bytes(), weight.shape());
             return Err(Error::Shape { operand: "weight", reason });
         }
         Ok(Elements { pointer: Argument::Pointer(block.pointer()), dtype: Argument::U32(code(*dtype)) })
+    }
+
+    /// The elements of columns of a stored matrix, and the elements from row to row.
+    ///
+    /// # Errors
+    /// As [`Elements::new`].
+    pub(super) fn of_columns(
+        cuda: &Cuda,
+        weight: &Weight<Cuda>,
+        columns: Columns,
+    ) -> Result<(Elements, usize)> {
+        let Stored { block, dtype } = weight.stored();
+        let rows = weight.shape().first().copied().unwrap_or(0);
+        let needed = rows.checked_mul(columns.of).and_then(|elements| elements.checked_mul(dtype.size()));
+        let last = weight.shape().get(1).and_then(|cols| cols.checked_add(columns.first));
+        let inside = needed == Some(block.bytes()) && last.is_some_and(|last| last <= columns.of);
+        if !inside || !block.is_of(&cuda.shared.weights) {
+            let reason = format!("{columns:?} of {} bytes for the shape {:?}", block.bytes(), weight.shape());
+            return Err(Error::Shape { operand: "weight", reason });
+        }
+        let start = block.pointer().offset((columns.first * dtype.size()) as u64);
+        let elements = Elements { pointer: Argument::Pointer(start), dtype: Argument::U32(code(*dtype)) };
+        Ok((elements, columns.of))
     }
 
     /// As [`Elements::new`] for a weight that may be left out.

@@ -1,7 +1,23 @@
-//! The GPU backend without a GPU: over a stand-in for the driver.
+//! The GPU backend without a GPU: over a stand-in for the driver, whose kernels an interpreter executes.
 
 mod driver;
 mod faults;
+mod model;
+mod operations;
+mod ptx;
 mod signatures;
 mod stand_in;
 mod variants;
+
+use stand_in::{Settings, StandIn, interpreter};
+
+/// A backend over this thread's stand-in, which executes kernels.
+fn device() -> triplet::Cuda {
+    device_with(Settings::default()).unwrap()
+}
+
+/// As [`device`] with other settings.
+fn device_with(settings: Settings) -> triplet::Result<triplet::Cuda> {
+    StandIn::start(Settings { execute: Some(interpreter()), ..settings });
+    triplet::Cuda::with_driver(&stand_in::reopen()?, 0)
+}

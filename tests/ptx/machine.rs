@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::memory::Memory;
+use super::memory::Global;
 use super::program::{Instruction, Operand, Operation, Program, Slot, Space, Special, Vote};
 use super::shared::{Shared, When};
 use super::tensor;
@@ -41,7 +41,7 @@ struct Copy(usize, u64, [u8; 16]);
 struct Block<'a> {
     program: &'a Program,
     params: &'a [u64],
-    memory: &'a Memory,
+    memory: &'a dyn Global,
     shape: Shape,
     place: [usize; 3],
     number: usize,
@@ -69,7 +69,7 @@ pub fn run(
     program: &Program,
     shape: Shape,
     params: &[u64],
-    memory: &Memory,
+    memory: &dyn Global,
     seed: u64,
     budget: u64,
 ) -> Result<u64, String> {

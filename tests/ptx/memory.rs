@@ -17,6 +17,31 @@ struct Allocation {
     constant: bool,
 }
 
+/// Memory of the device as kernels reach it.
+pub trait Global {
+    /// Reads `out.len()` bytes, as one access, for a thread of the launch; `constant` where the kernel promises that nobody
+    /// writes them meanwhile.
+    ///
+    /// # Errors
+    /// Where the access is not allowed.
+    fn load(&self, address: u64, out: &mut [u8], thread: u32, constant: bool) -> Result<(), String>;
+
+    /// Writes bytes, as one access.
+    ///
+    /// # Errors
+    /// As [`Global::load`].
+    fn store(&self, address: u64, bytes: &[u8], thread: u32) -> Result<(), String>;
+
+    /// Joins a word by `or`, atomically.
+    ///
+    /// # Errors
+    /// As [`Global::load`].
+    fn or(&self, address: u64, bits: u32) -> Result<(), String>;
+
+    /// Ends a launch: what it wrote is there for the next one.
+    fn settle(&self);
+}
+
 /// Memory of the device.
 #[derive(Default)]
 pub struct Memory {
@@ -109,13 +134,6 @@ impl Memory {
         allocations[(address / WINDOW) as usize - 1].defined.iter().filter(|&&defined| defined).count()
     }
 
-    /// Ends a launch: what it wrote is there for the next one.
-    pub fn settle(&self) {
-        for allocation in self.allocations.borrow_mut().iter_mut() {
-            allocation.writer.fill(0);
-        }
-    }
-
     fn with<T>(
         &self,
         address: u64,
@@ -140,9 +158,10 @@ impl Memory {
             )),
         }
     }
+}
 
-    /// Reads `out.len()` bytes, as one access, for a thread of the launch.
-    pub fn load(&self, address: u64, out: &mut [u8], thread: u32, constant: bool) -> Result<(), String> {
+impl Global for Memory {
+    fn load(&self, address: u64, out: &mut [u8], thread: u32, constant: bool) -> Result<(), String> {
         self.with(address, out.len(), |allocation, range| {
             if !allocation.defined[range.clone()].iter().all(|&defined| defined) {
                 return Err("reads global bytes that hold nothing".into());
@@ -157,8 +176,7 @@ impl Memory {
         })
     }
 
-    /// Writes bytes, as one access.
-    pub fn store(&self, address: u64, bytes: &[u8], thread: u32) -> Result<(), String> {
+    fn store(&self, address: u64, bytes: &[u8], thread: u32) -> Result<(), String> {
         self.with(address, bytes.len(), |allocation, range| {
             if allocation.constant {
                 return Err("writes a constant operand".into());
@@ -173,8 +191,7 @@ impl Memory {
         })
     }
 
-    /// Joins a word by `or`, atomically.
-    pub fn or(&self, address: u64, bits: u32) -> Result<(), String> {
+    fn or(&self, address: u64, bits: u32) -> Result<(), String> {
         self.with(address, 4, |allocation, range| {
             if allocation.constant {
                 return Err("writes a constant operand".into());
@@ -187,5 +204,11 @@ impl Memory {
             bytes.copy_from_slice(&(word | bits).to_le_bytes());
             Ok(())
         })
+    }
+
+    fn settle(&self) {
+        for allocation in self.allocations.borrow_mut().iter_mut() {
+            allocation.writer.fill(0);
+        }
     }
 }

@@ -4,9 +4,11 @@
 //!
 //! One stand-in a thread, so that tests run side by side.
 
+mod execute;
 mod functions;
 mod state;
 
+pub use execute::interpreter;
 pub use functions::function;
 pub use state::{Launch, Memory, Settings, StandIn};
 

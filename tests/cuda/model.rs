@@ -1,0 +1,191 @@
+//! The tiny model, picture to triplets, on the stand-in and on the CPU.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use triplet::backend::Backend;
+use triplet::image::{ImageView, VisualPrompt};
+use triplet::reply::{Reply, Target};
+use triplet::session::Question;
+use triplet::trp::{Task, Unit};
+use triplet::weights::{Access, Weights};
+use triplet::{Cpu, Error, Model, Result};
+
+use crate::stand_in::{Settings, StandIn};
+use crate::{device, device_with};
+
+fn dir() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/end_to_end")
+}
+
+const WIDTH: usize = 40;
+const HEIGHT: usize = 28;
+
+/// A tensor of the fixture.
+fn numbers(name: &str) -> Vec<f32> {
+    let outputs = Weights::open_file(dir().join("outputs.safetensors"), Access::Map).unwrap();
+    let bytes = outputs.tensor(name).unwrap().bytes();
+    bytes.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect()
+}
+
+fn picture() -> Vec<u8> {
+    numbers("picture").into_iter().map(|value| value as u8).collect()
+}
+
+fn prompted() -> Question<'static> {
+    let mut question = Question::new(Task::GcgDetection, "What is [VPT] next to [VPT]?");
+    question.command.units = vec![Unit::Box, Unit::Mask, Unit::Keypoint];
+    question.prompts = vec![VisualPrompt::Point([11.5, 9.25]), VisualPrompt::Box([20.0, 4.5, 37.5, 22.0])];
+    question
+}
+
+fn depth() -> Question<'static> {
+    Question::new(Task::Depth, "How far away is everything?")
+}
+
+/// What PyTorch answered.
+fn answer(index: usize) -> Vec<u32> {
+    numbers(&format!("{index}.answer")).into_iter().map(|id| id as u32).collect()
+}
+
+/// Every kind of target, and the beginning of an answer that the model writes itself.
+fn replies<B: Backend>(model: &Model<B>) -> Result<Vec<Reply>> {
+    let picture = picture();
+    let image = model.encode(&ImageView::rgb8(&picture, WIDTH, HEIGHT)?)?;
+    let mut session = model.session()?;
+    let written = session.ask(&image, &Question { max_new_tokens: 6, ..prompted() })?;
+    let targets = session.decode_tokens(&image, &prompted(), &answer(0))?;
+    Ok(vec![written, targets, session.decode_tokens(&image, &depth(), &answer(1))?])
+}
+
+/// Bits that two replies to one question share whatever rounds differently, and all numbers that may be off a little.
+fn facts(reply: &Reply) -> (Vec<u32>, Vec<f32>) {
+    let (mut same, mut near) = (reply.ids.clone(), Vec::new());
+    for triplet in &reply.triplets {
+        same.extend([triplet.group as u32, triplet.index as u32]);
+        if triplet.score.is_finite() {
+            near.push(triplet.score);
+        }
+        match &triplet.target {
+            Some(Target::Box(area)) => near.extend(area),
+            Some(Target::Mask(mask)) => near.extend(mask.probabilities.iter()),
+            Some(Target::Depth(depth)) => near.extend(depth.values.iter()),
+            Some(Target::Keypoints(found)) => {
+                near.extend(found.area);
+                near.extend(found.points.iter().flat_map(|point| [point.x, point.y, point.score]));
+            }
+            _ => same.push(u32::MAX),
+        }
+    }
+    (same, near)
+}
+
+/// Checks that `got` says what `want` says.
+fn agrees(want: &Reply, got: &Reply) {
+    assert_eq!(got.text, want.text);
+    let ((want_same, want_near), (got_same, got_near)) = (facts(want), facts(got));
+    assert_eq!(got_same, want_same);
+    assert_eq!(got_near.len(), want_near.len());
+    let mut worst = 0f32;
+    for (&want, &got) in want_near.iter().zip(&got_near) {
+        let off = (want - got).abs() / want.abs().max(1.0);
+        assert!(off <= 1e-4, "{got} instead of {want}");
+        worst = worst.max(off);
+    }
+    println!("{} tokens the same, {} numbers, worst difference {worst:.1e}", got.ids.len(), got_near.len());
+}
+
+#[test]
+fn tokens_boxes_masks_joints_and_depth_are_those_of_the_cpu() {
+    let want = replies(&Model::open_on(Cpu::with_threads(1), dir()).unwrap()).unwrap();
+    let cuda = device();
+    let told = Arc::new(AtomicU64::new(0));
+    let (last, before) = (told.clone(), StandIn::with(|all| all.launches.len()));
+    cuda.on_upload(Arc::new(move |bytes| last.store(bytes, Ordering::Relaxed)));
+    let model = Model::open_on(cuda.clone(), dir()).unwrap();
+    assert!(told.load(Ordering::Relaxed) > 100_000, "weights went up: {told:?}");
+    let got = replies(&model).unwrap();
+    let mut kinds = [0; 4];
+    for (want, got) in want.iter().zip(&got) {
+        agrees(want, got);
+        for triplet in &got.triplets {
+            match triplet.target {
+                Some(Target::Box(_)) => kinds[0] += 1,
+                Some(Target::Mask(_)) => kinds[1] += 1,
+                Some(Target::Keypoints(_)) => kinds[2] += 1,
+                Some(Target::Depth(_)) => kinds[3] += 1,
+                _ => {}
+            }
+        }
+    }
+    assert!(kinds.iter().all(|&kind| kind > 0), "{kinds:?}");
+    println!("{} launches", StandIn::with(|all| all.launches.len()) - before);
+    drop((model, cuda));
+    StandIn::with(|all| assert!(all.leaks().is_empty() && all.misuse.is_empty(), "{:?}", all.misuse));
+}
+
+#[test]
+fn a_second_frame_allocates_nothing_and_runs_from_graphs() {
+    let cuda = device();
+    let model = Model::open_on(cuda.clone(), dir()).unwrap();
+    let picture = picture();
+    let view = ImageView::rgb8(&picture, WIDTH, HEIGHT).unwrap();
+    let frame = || {
+        let image = model.encode(&view).unwrap();
+        cuda.download(image.tokens()).unwrap()
+    };
+    let first = frame();
+    let (held, allocations) = (cuda.held_bytes(), allocations());
+    let graphs: Vec<usize> = (0..2)
+        .map(|_| {
+            let before = StandIn::with(|all| all.from_graphs);
+            assert_eq!(frame(), first, "the same bits");
+            StandIn::with(|all| all.from_graphs) - before
+        })
+        .collect();
+    assert_eq!((cuda.held_bytes(), self::allocations()), (held, allocations));
+    assert!(graphs[0] > 20 && graphs[1] == graphs[0], "{graphs:?}");
+}
+
+/// Number of calls that ask the driver for memory.
+fn allocations() -> usize {
+    let asks = |call: &&&str| ["cuMemAlloc", "cuMemHostAlloc"].contains(*call);
+    StandIn::with(|all| all.calls.iter().filter(asks).count())
+}
+
+#[test]
+fn on_a_board_that_shares_memory_weights_stay_on_the_host() {
+    let cuda = device_with(Settings { integrated: true, compute: (8, 7), ..Settings::default() }).unwrap();
+    let model = Model::open_on(cuda.clone(), dir()).unwrap();
+    let picture = picture();
+    let image = model.encode(&ImageView::rgb8(&picture, WIDTH, HEIGHT).unwrap()).unwrap();
+    let want = Model::open_on(Cpu::with_threads(1), dir()).unwrap();
+    let want = want.encode(&ImageView::rgb8(&picture, WIDTH, HEIGHT).unwrap()).unwrap();
+    let want = Cpu::with_threads(1).download(want.tokens()).unwrap();
+    let got = cuda.download(image.tokens()).unwrap();
+    let largest = want.iter().fold(0f32, |most, x| most.max(x.abs()));
+    assert!(want.iter().zip(&got).all(|(want, got)| (want - got).abs() <= 1e-5 * largest));
+    let [weights, rest] = cuda.held_bytes();
+    let on_device: usize = StandIn::with(|all| all.device.values().map(Vec::len).sum());
+    assert!(weights > 0 && on_device as u64 == rest, "{weights} {rest} {on_device}");
+}
+
+#[test]
+fn after_the_device_is_lost_the_cpu_goes_on() {
+    let picture = picture();
+    let view = ImageView::rgb8(&picture, WIDTH, HEIGHT).unwrap();
+    Model::open_on(device(), dir()).unwrap().encode(&view).unwrap();
+    let launch = StandIn::with(|all| all.calls.iter().rposition(|&call| call == "cuLaunchKernel").unwrap());
+    // The same again, but for that launch.
+    let cuda = device_with(Settings { fail: Some((launch, 719)), ..Settings::default() }).unwrap();
+    let model = Model::open_on(cuda, dir()).unwrap();
+    let error = model.encode(&view).err().unwrap();
+    let Error::Device { lost: true, reason, .. } = &error else { panic!("{error}") };
+    assert!(reason.contains("CUDA_ERROR_LAUNCH_FAILED (719)"), "{reason}");
+    assert_eq!(model.encode(&view).err(), Some(error.clone()), "the answer stays");
+    assert_eq!(model.session().err(), Some(error));
+    drop(model);
+    assert!(StandIn::with(|all| all.leaks()).is_empty());
+    assert!(replies(&Model::open_on(Cpu::with_threads(1), dir()).unwrap()).is_ok());
+}

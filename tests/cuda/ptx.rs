@@ -1,0 +1,17 @@
+//! The interpreter of `tests/ptx`.
+#![allow(dead_code)] // its own tests use the rest
+
+#[path = "../ptx/arithmetic.rs"]
+pub mod arithmetic;
+#[path = "../ptx/machine.rs"]
+pub mod machine;
+#[path = "../ptx/memory.rs"]
+pub mod memory;
+#[path = "../ptx/program.rs"]
+pub mod program;
+#[path = "../ptx/shared.rs"]
+pub mod shared;
+#[path = "../ptx/syntax.rs"]
+pub mod syntax;
+#[path = "../ptx/text.rs"]
+pub mod text;
