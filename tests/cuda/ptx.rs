@@ -13,5 +13,7 @@ pub mod program;
 pub mod shared;
 #[path = "../ptx/syntax.rs"]
 pub mod syntax;
+#[path = "../ptx/tensor.rs"]
+pub mod tensor;
 #[path = "../ptx/text.rs"]
 pub mod text;
