@@ -37,7 +37,7 @@ fn cases() -> Vec<Case> {
         gap,
     };
     // All widths of values at which a lane's last column is the last one.
-    let wide = (1..=8).map(|i| case(5, 3, [1, 1], [1, 32 * i], FULL, None, 0));
+    let wide = (1..=8).map(|i| case(5, 33, [1, 1], [1, 32 * i], FULL, None, 0));
     let mut cases = vec![
         case(1, 1, [1, 1], [1, 1], FULL, None, 0),
         case(3, 33, [2, 2], [8, 8], FULL, None, 0),
@@ -53,6 +53,12 @@ fn cases() -> Vec<Case> {
     ];
     cases.extend(wide);
     cases
+}
+
+/// [`whole`] and [`merged`].
+pub fn both(kernels: &Kernels) -> Result<(), String> {
+    whole(kernels)?;
+    merged(kernels)
 }
 
 /// How a case is launched.
@@ -167,15 +173,9 @@ pub fn tensor_cores(kernels: &Kernels) -> Result<(), String> {
         gap: 2,
     };
     let narrow = cases().into_iter().filter(|case| case.widths.iter().all(|&width| width <= 64));
-    // Widths at which each of a lane's columns is the last one or the first beyond.
-    let every = (0..8).flat_map(|i| [8 * i + 1, 8 * i + 2]).map(|width| Case {
-        queries: 10,
-        keys: 3,
-        heads: [1, 1],
-        widths: [width, width],
-        mask: FULL,
-        soft_cap: None,
-        gap: 0,
+    // Widths at which each of a lane's columns is the last one or the first beyond; keys likewise.
+    let every = (0..8).flat_map(|i| [(8 * i + 1, 4 * i + 1), (8 * i + 2, 4 * i + 4)]).map(|(width, keys)| {
+        Case { queries: 10, keys, heads: [1, 1], widths: [width, width], mask: FULL, soft_cap: None, gap: 0 }
     });
     for (i, case) in narrow.chain([wide]).chain(every).enumerate() {
         run(kernels, case, How::TensorCores, &format!("attention_sm80 case {i}"))?;
@@ -187,6 +187,7 @@ pub fn tensor_cores(kernels: &Kernels) -> Result<(), String> {
 fn attention() {
     for check in [whole, merged, tensor_cores] {
         check(&Kernels::new(6)).unwrap();
+        check(&Kernels::new(106)).unwrap();
     }
 }
 

@@ -115,6 +115,22 @@ fn barriers_are_reached_by_all_threads() {
 }
 
 #[test]
+fn copies_arrive_when_they_are_waited_for() {
+    let copy = "and.b32 %r_b, %r_thread, 3;\nsetp.eq.u32 %p_a, %r_b, 0;\n\
+                @%p_a cp.async.cg.shared.global [%r_at], [%u_x], 16, 16;\ncp.async.commit_group;\nWAIT\nBARRIER\n\
+                ld.shared.u32 %r_a, [%r_at];\nst.global.u32 [%u_out], %r_a;";
+    let (wait, barrier) = ("cp.async.wait_group 0;", "bar.sync 0;");
+    let whole = |text: &str| text.replace("WAIT", wait).replace("BARRIER", barrier);
+    let both = run(&whole(copy));
+    assert_eq!(both.unwrap(), (0..64).collect::<Vec<_>>());
+    fails(&copy.replace("WAIT", "").replace("BARRIER", barrier), "holds nothing");
+    fails(&copy.replace("WAIT", "cp.async.wait_group 1;").replace("BARRIER", barrier), "holds nothing");
+    fails(&copy.replace("WAIT", wait).replace("BARRIER", ""), "without a barrier");
+    fails(&whole(copy).replace("[%r_at], [", "[%r_at + 4], ["), "misaligned");
+    fails(&whole(copy).replace("[%u_x], 16, 16", "[%u_x + 16], 16, 16"), "byte 256");
+}
+
+#[test]
 fn unknown_text_is_refused() {
     for (body, what) in [
         ("frob.u32 %r_a, %r_b;", "unknown instruction"),

@@ -121,5 +121,6 @@ pub fn group_norm(kernels: &Kernels) -> Result<(), String> {
 fn norms() {
     for check in [layer_norm, rms_norm, group_norm] {
         check(&Kernels::new(2)).unwrap();
+        check(&Kernels::new(102)).unwrap();
     }
 }

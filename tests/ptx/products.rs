@@ -17,7 +17,7 @@ struct Case {
     skewed: bool,
 }
 
-const CASES: [Case; 7] = [
+const CASES: [Case; 8] = [
     Case { rows: 1, k: 1, n: 1, gap: 0, skewed: false },
     Case { rows: 3, k: 40, n: 9, gap: 4, skewed: false },
     Case { rows: 66, k: 48, n: 65, gap: 0, skewed: false },
@@ -25,6 +25,7 @@ const CASES: [Case; 7] = [
     Case { rows: 2, k: 200, n: 5, gap: 0, skewed: true },
     Case { rows: 9, k: 136, n: 12, gap: 8, skewed: false },
     Case { rows: 65, k: 17, n: 3, gap: 3, skewed: false },
+    Case { rows: 3, k: 32, n: 4, gap: 2, skewed: false },
 ];
 
 /// Longer than a chunk of `linear_row`.
@@ -167,6 +168,7 @@ pub fn matmul(kernels: &Kernels) -> Result<(), String> {
 fn products() {
     for check in [linear, linear_row, linear_sm80, matmul] {
         check(&Kernels::new(4)).unwrap();
+        check(&Kernels::new(104)).unwrap();
     }
 }
 

@@ -137,5 +137,6 @@ pub fn linear_row_quantised(kernels: &Kernels) -> Result<(), String> {
 fn quantised() {
     for check in [dequantise, linear_row_quantised] {
         check(&Kernels::new(9)).unwrap();
+        check(&Kernels::new(109)).unwrap();
     }
 }

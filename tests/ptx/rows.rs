@@ -184,5 +184,6 @@ pub fn is_finite(kernels: &Kernels) -> Result<(), String> {
 fn rows_by_themselves() {
     for check in [copy, embedding, add, activate, is_finite] {
         check(&Kernels::new(1)).unwrap();
+        check(&Kernels::new(101)).unwrap();
     }
 }

@@ -64,6 +64,10 @@ pub fn select_token(kernels: &Kernels) -> Result<(), String> {
         if n > 30 {
             (logits[7], logits[30]) = (5.0, 5.0);
         }
+        if n > 2000 {
+            // Where the second round of threads begins.
+            logits[1024] = 6.0;
+        }
         for (i, sampling) in samplings.into_iter().enumerate().take(if n > 2000 { 3 } else { 6 }) {
             for every in [1, 3] {
                 let allowed = |id: u32| every == 1 || id.is_multiple_of(every);
@@ -82,24 +86,29 @@ pub fn select_token(kernels: &Kernels) -> Result<(), String> {
         }
     }
     // A random number just before and just behind the border between two candidates: the weights are good to 1e-9.
-    let logits: [f32; 5] = [0.3, -1.2, 2.0, 0.9, -5.0];
-    let order = [2, 3, 0, 1, 4];
-    let weights =
-        order.map(|id: usize| ((f64::from(logits[id]) - f64::from(logits[2])) / f64::from(1.7f32)).exp());
-    let total: f64 = weights.iter().sum();
-    let mut before = 0.0;
-    for (i, weight) in weights.iter().enumerate().take(4) {
-        before += weight / total;
-        for (uniform, want) in [(before - 1e-9, order[i]), (before + 1e-9, order[i + 1])] {
-            let got = run(kernels, &logits, None, drawn(1.7, 5, 1.0), uniform)?;
-            if got != [want as u32, 0] {
-                return Err(format!("select_token: {uniform} draws {got:?}, not {want}"));
+    for logits in [[0.3f32, -1.2, 2.0, 0.9, -5.0], [-1.3, -3.2, -0.1, -0.9, -5.0]] {
+        let mut order = [0, 1, 2, 3, 4];
+        order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
+        let weights =
+            order.map(|id: usize| ((f64::from(logits[id]) - f64::from(logits[2])) / f64::from(1.7f32)).exp());
+        let total: f64 = weights.iter().sum();
+        let mut before = 0.0;
+        for (i, weight) in weights.iter().enumerate().take(4) {
+            before += weight / total;
+            for (uniform, want) in [(before - 1e-9, order[i]), (before + 1e-9, order[i + 1])] {
+                let got = run(kernels, &logits, None, drawn(1.7, 5, 1.0), uniform)?;
+                if got != [want as u32, 0] {
+                    return Err(format!("select_token: {uniform} draws {got:?}, not {want}"));
+                }
             }
         }
     }
     let zeros = [-1.0, -0.0, 0.0, -3.0];
     if run(kernels, &zeros, None, Sampling::GREEDY, 0.0)? != [1, 0] {
         return Err("select_token: zeros of both signs are not equal".into());
+    }
+    if run(kernels, &[0.0, 1.0], None, Sampling::GREEDY, 0.0)? != [1, 0] {
+        return Err("select_token: 0 counts as more than 1".into());
     }
     let negative = [-3.0, -1.0, -2.0];
     if run(kernels, &negative, None, drawn(0.01, 2, 1.0), 0.5)? != [1, 0] {

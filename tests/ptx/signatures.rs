@@ -4,6 +4,7 @@ use std::fs;
 
 use super::launch::Kernels;
 use super::program::Operation;
+use super::syntax::Statement;
 use super::text::{folder, kernels, lines};
 
 /// Rows of the README's table: name, parameters, threads.
@@ -79,6 +80,11 @@ fn texts_follow_the_house_rules() {
         ];
         for (line, head) in lines.iter().zip(heads) {
             assert!(line.text.starts_with(&head), "{}: the prologue says {head}", line.origin);
+        }
+        // The grammar wants something behind a label; not every assembler insists.
+        for pair in source.body.windows(2) {
+            let bare = matches!(pair, [(_, Statement::Label(_)), (_, Statement::Close)]);
+            assert!(!bare, "{}: a label with nothing behind it", lines[pair[0].0].origin);
         }
         // Loops are closed by predicated branches only: some drivers lose rounds of the others.
         for (at, instruction) in program.instructions.iter().enumerate() {
