@@ -188,6 +188,29 @@ fn an_outlier_costs_its_own_group_alone() {
     }
 }
 
+/// One channel in a hundred thirty times as large as the others: the products keep their direction.
+#[test]
+fn a_percent_of_outliers_turns_a_product_by_little() {
+    let (rows, k, n) = (20, 1024, 96);
+    let mut x = uniform(rows * k, 8);
+    x.iter_mut().enumerate().filter(|(i, _)| i % k % 100 == 37).for_each(|(_, x)| *x *= 30.0);
+    let w = uniform(n * k, 9);
+    let want = reference::linear(&x, &w, [rows, k, n], &After::NONE);
+    let integers = quantise(&w, k, Scheme::Int8);
+    for variant in variants() {
+        let w = stored(&variant.cpu, [n, k], &integers, STORED[0]);
+        let x = variant.cpu.upload(rows, k, &x).unwrap();
+        let got = variant.cpu.linear(x.view(), &w, None, Epilogue::NONE).unwrap();
+        for (want, got) in want.chunks_exact(n).zip(got.buffer()[..rows * n].chunks_exact(n)) {
+            let product = |f: &dyn Fn(f64, f64) -> f64| -> f64 {
+                want.iter().zip(got).map(|(&a, &b)| f(a, f64::from(b))).sum()
+            };
+            let cosine = product(&|a, b| a * b) / (product(&|a, _| a * a) * product(&|_, b| b * b)).sqrt();
+            assert!(cosine >= 0.9995, "{}: {cosine}", variant.name);
+        }
+    }
+}
+
 #[test]
 fn what_is_not_finite_gives_nan_in_its_row_and_no_other() {
     let mut failures = Failures::default();
