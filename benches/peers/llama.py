@@ -9,7 +9,8 @@ of its own, and every round lets each of them run once, in turn, while the other
 
 Weights are random, of the same sizes and types: F16; Q8_0 beside int8; Q4_0 beside int4, both with an output layer of eight bits
 and a table of embeddings in F16. `prefill` reads 512 tokens, `decode` writes 8 after 64; both with a KV cache of f16 in
-llama.cpp and f32 in ours. Printed for every type: the least and the median milliseconds of both, tokens per second, and the
+llama.cpp and f32 in ours. `--no-extra-buffers` keeps llama.cpp from packing weights anew for its AMX and interleaved kernels
+(version 0.3.36 of the bindings, built by gcc 12 with AMX, crashes otherwise). Printed for every type: the least and the median milliseconds of both, tokens per second, and the
 ratio of their times. Absolute times drift by tens of percent on a shared machine; ratios of one run do not.
 """
 import argparse
@@ -90,7 +91,7 @@ def write(model, folder, kinds):
         writer.close()
 
 
-def step(file, work, threads):
+def step(file, work, threads, extra_buffers):
     """Runs once for every line of standard input and prints `ms`."""
     import ctypes
 
@@ -99,7 +100,9 @@ def step(file, work, threads):
     silent = llama_cpp.llama_log_callback(lambda level, text, data: None)
     llama_cpp.llama_log_set(silent, ctypes.c_void_p(0))
     llama_cpp.llama_backend_init()
-    model = llama_cpp.llama_model_load_from_file(file.encode(), llama_cpp.llama_model_default_params())
+    params = llama_cpp.llama_model_default_params()
+    params.use_extra_bufts = extra_buffers
+    model = llama_cpp.llama_model_load_from_file(file.encode(), params)
     params = llama_cpp.llama_context_default_params()
     params.n_ctx, params.n_batch, params.n_ubatch = PROMPT, PROMPT, PROMPT
     params.n_threads, params.n_threads_batch = threads, threads
@@ -168,12 +171,12 @@ class Engine:
         return rest
 
 
-def compare(model, folder, work, rounds, ours, threads, kinds):
+def compare(model, folder, work, rounds, ours, threads, kinds, extra_buffers):
     for kind in kinds:
         ours_command = [ours, "--model", model, "--dtype", TYPES[kind], "--work", work, "--threads", str(threads),
                         "--step"]
         theirs_command = [sys.executable, os.path.abspath(__file__), "step", path(folder, model, kind), "--work", work,
-                          "--threads", str(threads)]
+                          "--threads", str(threads)] + ([] if extra_buffers else ["--no-extra-buffers"])
         engines = [Engine(ours_command), Engine(theirs_command)]
         for round in range(rounds + 1):
             for engine in engines:
@@ -211,13 +214,16 @@ def main():
     command.add_argument("file")
     command.add_argument("--work", choices=["prefill", "decode"], default="decode")
     command.add_argument("--threads", type=int, default=2)
+    for command in commands.choices.values():
+        command.add_argument("--no-extra-buffers", dest="extra_buffers", action="store_false")
     given = parser.parse_args()
     if given.command == "write":
         write(given.model, given.folder, given.kinds)
     elif given.command == "step":
-        step(given.file, given.work, given.threads)
+        step(given.file, given.work, given.threads, given.extra_buffers)
     else:
-        compare(given.model, given.folder, given.work, given.rounds, given.ours, given.threads, given.kinds)
+        compare(given.model, given.folder, given.work, given.rounds, given.ours, given.threads, given.kinds,
+                given.extra_buffers)
 
 
 if __name__ == "__main__":
