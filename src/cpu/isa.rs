@@ -88,7 +88,12 @@ impl Isa {
         }
     }
 
-    /// As [`Isa::run`] for products by row.
+    /// Whether [`Isa::run_dots`] computes with the vectors of [`Isa::run`], so that both give the same bits.
+    pub(super) const fn has_dots(self) -> bool {
+        matches!(self, Isa::Portable | Isa::Avx2 | Isa::Avx512 | Isa::Avx512Vnni)
+    }
+
+    /// As [`Isa::run`] for products by row; portably where an instruction set has none of its own.
     #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
     pub(super) fn run_dots<O: DotOp>(self, op: O) -> O::Out {
         #[target_feature(enable = "avx2,fma,f16c")]

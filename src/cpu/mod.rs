@@ -7,10 +7,10 @@
 //! - Work is cut into pieces whose size depends on the operands' shapes only (`threads.rs`), and every sum has one order,
 //!   so the number of threads and the other rows of a batch never change a bit of a row.
 //! - Weights are read where they lie, in their type and at any alignment; the blocked product (`product.rs`) converts and
-//!   transposes one panel at a time.
+//!   transposes one panel at a time. A few rows, and quantised weights, go by `dots.rs`: products by row, in the same order.
 //!
 //! To add an operation: its definition in `crate::reference`, its shape check in `crate::backend::check`, one file here
-//! with an `Op`, a test in `tests/ops`. To add an instruction set: one file with `Lanes`, a variant of [`Isa`].
+//! with an `Op`, a test in `tests/ops`. To add an instruction set: one file with `Lanes`, one with `Dots`, a variant of [`Isa`].
 #![deny(unsafe_code)]
 
 #[cfg(target_endian = "big")]
