@@ -4,7 +4,7 @@
     python3 tools/ptxas.py TOOLS --write   writes cuda/golden.txt anew
 
 The assemblers come from PyPI: nvidia-cuda-nvcc-cu12 knows sm_53 to sm_120, nvidia-cuda-nvcc sm_75 on. Spilled registers, a stack
-frame, a warning or a difference from the golden numbers is a failure. Exit 3: the assemblers could not be had.
+frame, a block that a device cannot hold, a warning or a difference from the golden numbers is a failure. Exit 3: the assemblers could not be had.
 """
 
 import concurrent.futures
@@ -83,6 +83,11 @@ def assemble(tools, scratch, kernel, version, arch):
     if spills is None or any(int(number) for number in spills.groups()):
         return where, f"{where}: stack or spills: {spills and spills[0]}"
     registers = re.search(r"Used (\d+) registers", said)[1]
+    # A block's registers come in eights a thread; boards of the first Jetsons give a block 32768.
+    threads = re.search(r"\.(?:reqntid|maxntid) (\d+), 1, 1", (scratch / f"{kernel}.ptx").read_text())[1]
+    taken = (int(registers) + 7) // 8 * 8 * int(threads)
+    if taken > (32768 if arch in ("sm_53", "sm_62") else 65536):
+        return where, f"{where}: a block takes {taken} registers"
     shared = re.search(r"(\d+) bytes smem", said)
     line = f"{where} registers {registers} shared {shared[1] if shared else 0}"
     if version == NEW and arch in COUNTED:
