@@ -6,7 +6,13 @@
 //! calls and from the sizes before it, so that the peak of a run is a sum of sizes: a run that takes the same buffers with
 //! no larger sizes has no larger peak. [`Arena::measuring`] does the same without memory.
 //!
+//! Without a fixed size a buffer is an allocation of its own; with a [`Arena::pooled`] heap, allocations that came free are
+//! used again, so that the second run of the same work asks the system for nothing.
+//!
 //! Bookkeeping, a few dozen bytes for each buffer that lives, is on the heap.
+
+mod lock;
+mod pool;
 
 use alloc::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use alloc::sync::Arc;
@@ -15,8 +21,10 @@ use core::mem::MaybeUninit;
 use core::ops::{Deref, DerefMut};
 use core::ptr::{self, NonNull};
 use core::slice;
-use core::sync::atomic::{AtomicBool, Ordering};
-use core::{cell::UnsafeCell, fmt, hint};
+use core::{fmt, mem};
+
+use lock::Lock;
+use pool::Pool;
 
 use crate::checked::Size;
 use crate::error::{Error, Result};
@@ -32,11 +40,22 @@ const STEP: usize = ALIGNMENT / size_of::<f32>();
 pub struct Arena {
     /// `None`: every buffer is an allocation of its own.
     block: Option<Arc<Block>>,
+    /// Where allocations that come free wait.
+    pool: Option<Arc<Pool>>,
 }
 
 impl Arena {
     /// The global allocator: no fixed size.
-    pub const HEAP: Arena = Arena { block: None };
+    pub const HEAP: Arena = Arena { block: None, pool: None };
+
+    /// Most bytes that a [`Arena::pooled`] heap holds for later.
+    pub const POOLED: usize = 1 << 28;
+
+    /// The global allocator, with buffers that came free held for later, up to [`Arena::POOLED`] bytes of them. They go
+    /// with the last clone and the last buffer.
+    pub fn pooled() -> Arena {
+        Arena { block: None, pool: Some(Arc::new(Pool::new(Arena::POOLED))) }
+    }
 
     /// One allocation of `bytes`, rounded down to whole [`ALIGNMENT`]s.
     ///
@@ -70,9 +89,8 @@ impl Arena {
     }
 
     fn block(memory: Memory, size: usize) -> Arena {
-        let stack = Stack { spans: Vec::new(), peak: 0 };
-        let block = Block { memory, size, locked: AtomicBool::new(false), stack: UnsafeCell::new(stack) };
-        Arena { block: Some(Arc::new(block)) }
+        let stack = Lock::new(Stack { spans: Vec::new(), peak: 0 });
+        Arena { block: Some(Arc::new(Block { memory, size, stack })), pool: None }
     }
 
     /// Whether this is an [`Arena::measuring`].
@@ -82,12 +100,12 @@ impl Arena {
 
     /// Most bytes that were taken at once, counted from the start of the block; 0 for the heap, which does not count.
     pub fn peak(&self) -> usize {
-        self.block.as_ref().map_or(0, |block| block.with(|stack| stack.peak) * size_of::<f32>())
+        self.block.as_ref().map_or(0, |block| block.stack.with(|stack| stack.peak) * size_of::<f32>())
     }
 
     /// Bytes that are taken now, counted from the start of the block; 0 for the heap.
     pub fn taken(&self) -> usize {
-        self.block.as_ref().map_or(0, |block| block.with(|stack| stack.top()) * size_of::<f32>())
+        self.block.as_ref().map_or(0, |block| block.stack.with(|stack| stack.top()) * size_of::<f32>())
     }
 
     /// A buffer of `len` elements, which hold anything. `what` is its name in errors.
@@ -96,11 +114,15 @@ impl Arena {
     /// [`Error::Memory`] with the bytes that were asked for and those that were there.
     pub fn take(&self, what: &'static str, len: usize) -> Result<Buffer> {
         let Some(block) = &self.block else {
-            return Ok(Buffer { place: Place::Heap(Slab::new(what, len)?), len });
+            let (slab, pool) = match &self.pool {
+                None => (Slab::new(what, len)?, None),
+                Some(pool) => (pool.take(what, len)?.0, Some(pool.clone())),
+            };
+            return Ok(Buffer { place: Place::Heap(slab, pool), len });
         };
         let room = Size::new(len).plus(STEP - 1)?.get() / STEP * STEP;
         let bytes = Size::new(room).times(size_of::<f32>())?.get() as u64;
-        let start = block.with(|stack| {
+        let start = block.stack.with(|stack| {
             let start = stack.top();
             let left = block.size - start;
             let left = (left * size_of::<f32>()) as u64;
@@ -122,6 +144,14 @@ impl Arena {
     /// # Errors
     /// As [`Arena::take`].
     pub fn zeros(&self, what: &'static str, len: usize) -> Result<Buffer> {
+        if let Some(pool) = &self.pool {
+            let (slab, used) = pool.take(what, len)?;
+            let mut buffer = Buffer { place: Place::Heap(slab, Some(pool.clone())), len };
+            if used {
+                buffer.fill(0.0);
+            }
+            return Ok(buffer);
+        }
         let mut buffer = self.take(what, len)?;
         if self.block.is_some() {
             buffer.fill(0.0);
@@ -133,7 +163,7 @@ impl Arena {
     pub fn settle(&self, buffer: &mut Buffer) {
         let len = buffer.len;
         let (Place::Block(block, start), true) = (&mut buffer.place, len > 0) else { return };
-        let Some(to) = block.with(|stack| stack.settle(*start)) else { return };
+        let Some(to) = block.stack.with(|stack| stack.settle(*start)) else { return };
         if let Some(base) = block.base() {
             // SAFETY: both runs of `len` elements lie within the block: the first is the buffer's own, the second lies
             // before it and belongs to no live buffer. `buffer` is borrowed for writing, so nobody reads either.
@@ -146,6 +176,7 @@ impl Arena {
 impl fmt::Debug for Arena {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.block {
+            None if self.pool.is_some() => f.write_str("Arena::pooled()"),
             None => f.write_str("Arena::HEAP"),
             Some(_) => write!(f, "Arena {{ taken: {}, peak: {} }}", self.taken(), self.peak()),
         }
@@ -200,27 +231,15 @@ struct Block {
     memory: Memory,
     /// In elements.
     size: usize,
-    locked: AtomicBool,
-    stack: UnsafeCell<Stack>,
+    stack: Lock<Stack>,
 }
 
-// SAFETY: the stack is only reached under the lock; the memory only through buffers, each of which has its run for itself.
+// SAFETY: the memory is only reached through buffers, each of which has its run for itself.
 unsafe impl Send for Block {}
 // SAFETY: as above.
 unsafe impl Sync for Block {}
 
 impl Block {
-    /// Runs `work` on the stack, alone. `work` neither panics nor takes long.
-    fn with<T>(&self, work: impl FnOnce(&mut Stack) -> T) -> T {
-        while self.locked.swap(true, Ordering::Acquire) {
-            hint::spin_loop();
-        }
-        // SAFETY: `locked` was false and is true now, so that nobody else is here.
-        let out = work(unsafe { &mut *self.stack.get() });
-        self.locked.store(false, Ordering::Release);
-        out
-    }
-
     fn base(&self) -> Option<NonNull<f32>> {
         match &self.memory {
             Memory::None => None,
@@ -242,9 +261,11 @@ unsafe impl Send for Slab {}
 unsafe impl Sync for Slab {}
 
 impl Slab {
+    const EMPTY: Slab = Slab { start: NonNull::dangling(), len: 0 };
+
     fn new(what: &'static str, len: usize) -> Result<Slab> {
         if len == 0 {
-            return Ok(Slab { start: NonNull::dangling(), len });
+            return Ok(Slab::EMPTY);
         }
         let bytes = Size::new(len).times(size_of::<f32>())?.get();
         let refused = || Error::Memory { what, bytes: bytes as u64, left: None };
@@ -268,7 +289,8 @@ impl Drop for Slab {
 }
 
 enum Place {
-    Heap(Slab),
+    /// With the pool that it returns to.
+    Heap(Slab, Option<Arc<Pool>>),
     /// First element within the block.
     Block(Arc<Block>, usize),
 }
@@ -293,7 +315,7 @@ impl Buffer {
     /// First element and their number.
     fn parts(&self) -> (NonNull<f32>, usize) {
         match &self.place {
-            Place::Heap(slab) => (slab.start, self.len),
+            Place::Heap(slab, _) => (slab.start, self.len),
             Place::Block(block, start) => match block.base() {
                 // SAFETY: the run lies within the block.
                 Some(base) => (unsafe { base.add(*start) }, self.len),
@@ -323,10 +345,10 @@ impl DerefMut for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if let Place::Block(block, start) = &self.place
-            && self.len > 0
-        {
-            block.with(|stack| stack.free(*start));
+        match &mut self.place {
+            Place::Block(block, start) if self.len > 0 => block.stack.with(|stack| stack.free(*start)),
+            Place::Heap(slab, Some(pool)) => pool.put(mem::replace(slab, Slab::EMPTY)),
+            Place::Block(..) | Place::Heap(_, None) => {}
         }
     }
 }
