@@ -207,7 +207,8 @@ impl Op for Run<'_, '_> {
                     let accumulate = if block == 0 { Accumulate::Overwrite } else { Accumulate::Add };
                     let packed = &packed_keys[(panel * d + from) * L::PANEL..];
                     let a = &queries[block * block_stride..];
-                    lanes.tile(tile_rows, K_BLOCK.min(d - from), a, packed, c, K_BLOCK, accumulate);
+                    let size = [tile_rows, L::PANEL.min(keys - key), K_BLOCK.min(d - from)];
+                    lanes.tile(size, a, packed, c, K_BLOCK, accumulate, [&[]; 2]);
                 }
             }
             let mut totals = [0.0f32; 32];
@@ -218,7 +219,8 @@ impl Op for Run<'_, '_> {
             for panel in 0..value_panels {
                 sums.fill(0.0);
                 let packed = &packed_values[panel * keys * L::PANEL..];
-                let weighted = WeightedSum { scores: &*scores, packed, block_stride };
+                let cols = L::PANEL.min(e - panel * L::PANEL);
+                let weighted = WeightedSum { scores: &*scores, packed, cols, block_stride };
                 for i in 0..tile_rows {
                     let keys = of_row(i);
                     weighted.add(lanes, i, 1, keys.start..shared.start.min(keys.end), sums);
@@ -245,6 +247,7 @@ impl Op for Run<'_, '_> {
 struct WeightedSum<'a> {
     scores: &'a [f32],
     packed: &'a [f32],
+    cols: usize,
     block_stride: usize,
 }
 
@@ -258,7 +261,8 @@ impl WeightedSum<'_> {
             let a = &self.scores[key / K_BLOCK * self.block_stride + row * K_BLOCK + key % K_BLOCK..];
             let panel = &self.packed[key * L::PANEL..];
             let c = &mut sums[row * L::PANEL..];
-            lanes.tile(rows, end - key, a, panel, c, L::PANEL, Accumulate::Continue);
+            let size = [rows, self.cols, end - key];
+            lanes.tile(size, a, panel, c, L::PANEL, Accumulate::Continue, [&[]; 2]);
             key = end;
         }
     }

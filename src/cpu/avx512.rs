@@ -6,12 +6,12 @@
 use core::arch::x86_64::*;
 
 use super::isa::Avx512;
-use super::lanes::{Accumulate, K_BLOCK, Lanes};
+use super::lanes::{AHEAD, Accumulate, K_BLOCK, LINE, Lanes};
 use crate::weights::Dtype;
 
 const N: usize = 16;
-const PANEL: usize = 2 * N;
-const TILE_ROWS: usize = 12;
+const PANEL: usize = 3 * N;
+const TILE_ROWS: usize = 8;
 
 /// A mask whose first `n` lanes are set.
 #[inline(always)]
@@ -162,33 +162,45 @@ impl Lanes for Avx512 {
     #[inline(always)]
     fn tile(
         self,
-        rows: usize,
-        k: usize,
+        [rows, cols, k]: [usize; 3],
         a: &[f32],
         panel: &[f32],
         c: &mut [f32],
         c_stride: usize,
         accumulate: Accumulate,
+        ahead: [&[u8]; 2],
     ) {
-        assert!((1..=TILE_ROWS).contains(&rows) && k <= K_BLOCK);
+        assert!((1..=TILE_ROWS).contains(&rows) && (1..=PANEL).contains(&cols) && k <= K_BLOCK);
         assert!(a.len() >= (rows - 1) * K_BLOCK + k && panel.len() >= k * PANEL);
         assert!(c.len() >= (rows - 1) * c_stride + PANEL);
         let (a, panel, c) = (a.as_ptr(), panel.as_ptr(), c.as_mut_ptr());
         // SAFETY: `self` proves AVX-512; all accesses lie inside the lengths asserted above.
         unsafe {
-            match rows {
-                12 => tile::<12>(k, a, panel, c, c_stride, accumulate),
-                11 => tile::<11>(k, a, panel, c, c_stride, accumulate),
-                10 => tile::<10>(k, a, panel, c, c_stride, accumulate),
-                9 => tile::<9>(k, a, panel, c, c_stride, accumulate),
-                8 => tile::<8>(k, a, panel, c, c_stride, accumulate),
-                7 => tile::<7>(k, a, panel, c, c_stride, accumulate),
-                6 => tile::<6>(k, a, panel, c, c_stride, accumulate),
-                5 => tile::<5>(k, a, panel, c, c_stride, accumulate),
-                4 => tile::<4>(k, a, panel, c, c_stride, accumulate),
-                3 => tile::<3>(k, a, panel, c, c_stride, accumulate),
-                2 => tile::<2>(k, a, panel, c, c_stride, accumulate),
-                _ => tile::<1>(k, a, panel, c, c_stride, accumulate),
+            match (cols.div_ceil(N), rows) {
+                (3, 8) => tile::<8, 3>(k, a, panel, c, c_stride, accumulate, ahead),
+                (3, 7) => tile::<7, 3>(k, a, panel, c, c_stride, accumulate, ahead),
+                (3, 6) => tile::<6, 3>(k, a, panel, c, c_stride, accumulate, ahead),
+                (3, 5) => tile::<5, 3>(k, a, panel, c, c_stride, accumulate, ahead),
+                (3, 4) => tile::<4, 3>(k, a, panel, c, c_stride, accumulate, ahead),
+                (3, 3) => tile::<3, 3>(k, a, panel, c, c_stride, accumulate, ahead),
+                (3, 2) => tile::<2, 3>(k, a, panel, c, c_stride, accumulate, ahead),
+                (3, _) => tile::<1, 3>(k, a, panel, c, c_stride, accumulate, ahead),
+                (2, 8) => tile::<8, 2>(k, a, panel, c, c_stride, accumulate, ahead),
+                (2, 7) => tile::<7, 2>(k, a, panel, c, c_stride, accumulate, ahead),
+                (2, 6) => tile::<6, 2>(k, a, panel, c, c_stride, accumulate, ahead),
+                (2, 5) => tile::<5, 2>(k, a, panel, c, c_stride, accumulate, ahead),
+                (2, 4) => tile::<4, 2>(k, a, panel, c, c_stride, accumulate, ahead),
+                (2, 3) => tile::<3, 2>(k, a, panel, c, c_stride, accumulate, ahead),
+                (2, 2) => tile::<2, 2>(k, a, panel, c, c_stride, accumulate, ahead),
+                (2, _) => tile::<1, 2>(k, a, panel, c, c_stride, accumulate, ahead),
+                (_, 8) => tile::<8, 1>(k, a, panel, c, c_stride, accumulate, ahead),
+                (_, 7) => tile::<7, 1>(k, a, panel, c, c_stride, accumulate, ahead),
+                (_, 6) => tile::<6, 1>(k, a, panel, c, c_stride, accumulate, ahead),
+                (_, 5) => tile::<5, 1>(k, a, panel, c, c_stride, accumulate, ahead),
+                (_, 4) => tile::<4, 1>(k, a, panel, c, c_stride, accumulate, ahead),
+                (_, 3) => tile::<3, 1>(k, a, panel, c, c_stride, accumulate, ahead),
+                (_, 2) => tile::<2, 1>(k, a, panel, c, c_stride, accumulate, ahead),
+                (_, _) => tile::<1, 1>(k, a, panel, c, c_stride, accumulate, ahead),
             }
         }
     }
@@ -197,15 +209,14 @@ impl Lanes for Avx512 {
 /// [`Lanes::pack`]: 16 rows by 4 elements at a time, as 4x4 transpositions in the four quarters of the registers.
 ///
 /// # Safety
-/// AVX-512; `rows` (1 to 32) rows of `k` floats `stride` bytes apart at `from`; `k * PANEL` floats at `panel`.
+/// AVX-512; `rows` (1 to 48) rows of `k` floats `stride` bytes apart at `from`; `k * PANEL` floats at `panel`.
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c")]
 unsafe fn pack(from: *const u8, stride: usize, rows: usize, k: usize, panel: *mut f32) {
     // SAFETY: the caller's promise; rows that do not exist repeat the last one and are overwritten with zeros at the end.
     unsafe {
         let row = |i: usize| from.add(i.min(rows - 1) * stride).cast::<f32>();
         let whole = k / 4 * 4;
-        for half in 0..2 {
-            let base = half * N;
+        for base in (0..PANEL).step_by(N) {
             if base >= rows {
                 break;
             }
@@ -242,47 +253,52 @@ unsafe fn pack(from: *const u8, stride: usize, rows: usize, k: usize, panel: *mu
     }
 }
 
-/// [`Lanes::tile`] for a fixed number of rows.
+/// [`Lanes::tile`] for a fixed number of rows and of vectors in a row.
 ///
 /// # Safety
-/// AVX-512; `ROWS` rows of `k` floats `K_BLOCK` apart at `a`, `k * PANEL` floats at `panel`, `ROWS` rows of `PANEL` floats
+/// AVX-512; `ROWS` rows of `k` floats `K_BLOCK` apart at `a`, `k * PANEL` floats at `panel`, `ROWS` rows of `COLS * N` floats
 /// `c_stride` apart at `c`.
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c")]
-unsafe fn tile<const ROWS: usize>(
+unsafe fn tile<const ROWS: usize, const COLS: usize>(
     k: usize,
     a: *const f32,
     panel: *const f32,
     c: *mut f32,
     c_stride: usize,
     accumulate: Accumulate,
+    ahead: [&[u8]; 2],
 ) {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller's promise; a prefetch accesses nothing.
     unsafe {
-        let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
+        let mut sums = [[_mm512_setzero_ps(); COLS]; ROWS];
         if accumulate == Accumulate::Continue {
             for (i, sums) in sums.iter_mut().enumerate() {
-                let c = c.add(i * c_stride);
-                *sums = [_mm512_loadu_ps(c), _mm512_loadu_ps(c.add(N))];
+                *sums = core::array::from_fn(|j| _mm512_loadu_ps(c.add(i * c_stride + j * N)));
             }
         }
-        for k in 0..k {
-            let panel = panel.add(k * PANEL);
-            let (left, right) = (_mm512_loadu_ps(panel), _mm512_loadu_ps(panel.add(N)));
+        let mut step = |k: usize| {
+            let right: [_; COLS] = core::array::from_fn(|j| _mm512_loadu_ps(panel.add(k * PANEL + j * N)));
             for (i, sums) in sums.iter_mut().enumerate() {
                 let x = _mm512_set1_ps(*a.add(i * K_BLOCK + k));
-                sums[0] = _mm512_fmadd_ps(x, left, sums[0]);
-                sums[1] = _mm512_fmadd_ps(x, right, sums[1]);
+                for (sum, right) in sums.iter_mut().zip(right) {
+                    *sum = _mm512_fmadd_ps(x, right, *sum);
+                }
             }
+        };
+        for (half, ahead) in [0..k / 2, k / 2..k].into_iter().zip(ahead) {
+            for line in ahead.chunks(LINE).take(k / 2 / AHEAD) {
+                _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast());
+            }
+            half.for_each(&mut step);
         }
-        for (i, sums) in sums.iter().enumerate() {
-            let c = c.add(i * c_stride);
-            let (mut left, mut right) = (sums[0], sums[1]);
-            if accumulate == Accumulate::Add {
-                left = _mm512_add_ps(_mm512_loadu_ps(c), left);
-                right = _mm512_add_ps(_mm512_loadu_ps(c.add(N)), right);
+        for (i, sums) in sums.into_iter().enumerate() {
+            for (j, mut sum) in sums.into_iter().enumerate() {
+                let c = c.add(i * c_stride + j * N);
+                if accumulate == Accumulate::Add {
+                    sum = _mm512_add_ps(_mm512_loadu_ps(c), sum);
+                }
+                _mm512_storeu_ps(c, sum);
             }
-            _mm512_storeu_ps(c, left);
-            _mm512_storeu_ps(c.add(N), right);
         }
     }
 }

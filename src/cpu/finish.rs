@@ -18,7 +18,7 @@ pub(super) struct Finish<'a> {
     scale: Option<&'a [f32]>,
     residual: Option<Mat<'a>>,
     /// Whether the product is added to what the output holds.
-    pub(super) adds: bool,
+    adds: bool,
 }
 
 /// `a + b`
@@ -73,12 +73,41 @@ impl<'a> Finish<'a> {
         })
     }
 
-    /// Finishes `out`, which holds `y` of output row `row` from column `col` on.
+    /// Finishes `sums`, the products of output row `row` from column `col` on, into `out` of the same length.
+    #[inline(always)]
+    pub(super) fn write<L: Lanes>(&self, lanes: L, row: usize, col: usize, sums: &[f32], out: &mut [f32]) {
+        let bias = self.bias.map(|bias| &bias[col..col + sums.len()]);
+        let biased = |sum, bias: Option<L::V>, out: Option<L::V>| {
+            let sum = out.map_or(sum, |out| lanes.add(out, sum));
+            bias.map_or(sum, |bias| lanes.add(sum, bias))
+        };
+        let whole = sums.len() / L::N * L::N;
+        for at in (0..whole).step_by(L::N) {
+            let out = &mut out[at..at + L::N];
+            let held = self.adds.then(|| lanes.load(out));
+            let bias = bias.map(|bias| lanes.load(&bias[at..at + L::N]));
+            lanes.store(biased(lanes.load(&sums[at..at + L::N]), bias, held), out);
+        }
+        if whole < sums.len() {
+            let out = &mut out[whole..sums.len()];
+            let held = self.adds.then(|| lanes.load_partial(out));
+            let bias = bias.map(|bias| lanes.load_partial(&bias[whole..]));
+            lanes.store_partial(biased(lanes.load_partial(&sums[whole..]), bias, held), out);
+        }
+        self.after_bias(lanes, row, col, out);
+    }
+
+    /// Finishes `out`, which holds the products of output row `row` from column `col` on.
     #[inline(always)]
     pub(super) fn apply<L: Lanes>(&self, lanes: L, row: usize, col: usize, out: &mut [f32]) {
         if let Some(bias) = self.bias {
             zip_in_place(lanes, out, &bias[col..col + out.len()], Sum);
         }
+        self.after_bias(lanes, row, col, out);
+    }
+
+    #[inline(always)]
+    fn after_bias<L: Lanes>(&self, lanes: L, row: usize, col: usize, out: &mut [f32]) {
         activate_in_place(lanes, out, self.activation);
         if let Some(scale) = self.scale {
             zip_in_place(lanes, out, &scale[col..col + out.len()], Product);

@@ -5,7 +5,7 @@
 //! support it. A target whose registers are not handed to vectors (x86-64 compiled for kernels, without SSE2) has the
 //! portable variant alone: its compiler can neither pass a vector nor save one.
 
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use super::dots::DotOp;
 use super::lanes::Lanes;
@@ -156,6 +156,49 @@ pub(super) struct Avx512(());
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 #[derive(Clone, Copy)]
 pub(super) struct Avx512Vnni(pub(super) Avx512);
+
+/// Bytes of the second-level cache of a core, or what is likely where the processor does not tell.
+pub(super) fn second_level_cache() -> usize {
+    match SECOND_LEVEL.load(Ordering::Relaxed) {
+        0 => {
+            let bytes = cache_of_processor().filter(|bytes| (1 << 16..1 << 26).contains(bytes));
+            let bytes = bytes.unwrap_or(LIKELY_SECOND_LEVEL);
+            SECOND_LEVEL.store(bytes, Ordering::Relaxed);
+            bytes
+        }
+        bytes => bytes,
+    }
+}
+
+const LIKELY_SECOND_LEVEL: usize = 1 << 19;
+
+/// What [`second_level_cache`] found; 0 before the first look.
+static SECOND_LEVEL: AtomicUsize = AtomicUsize::new(0);
+
+#[cfg(any(miri, not(all(target_arch = "x86_64", target_feature = "sse2"))))]
+fn cache_of_processor() -> Option<usize> {
+    None
+}
+
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
+fn cache_of_processor() -> Option<usize> {
+    use core::arch::x86_64::{__cpuid, __cpuid_count};
+
+    // Leaf 4 describes the caches of Intel's processors, one to a subleaf; AMD has the same in an extended leaf.
+    let extended = __cpuid(0x8000_0000).eax >= 0x8000_001D && __cpuid(0).ecx == u32::from_le_bytes(*b"cAMD");
+    let leaf = match extended {
+        true => 0x8000_001D,
+        false if __cpuid(0).eax >= 4 => 4,
+        false => return None,
+    };
+    // EAX: bits 0 to 4 type (0 none, 2 instructions), 5 to 7 level. EBX: line - 1 in bits 0 to 11, partitions - 1 in 12 to
+    // 21, ways - 1 in 22 to 31. ECX: sets - 1.
+    let caches = (0..16).map(|index| __cpuid_count(leaf, index)).take_while(|cache| cache.eax & 31 != 0);
+    let cache = caches.into_iter().find(|cache| cache.eax >> 5 & 7 == 2 && cache.eax & 31 != 2)?;
+    let field = |word: u32, from: u32, bits: u32| (word >> from & ((1 << bits) - 1)) as usize + 1;
+    let line = field(cache.ebx, 0, 12) * field(cache.ebx, 12, 10) * field(cache.ebx, 22, 10);
+    line.checked_mul(cache.ecx as usize + 1)
+}
 
 /// Bit set of [`Isa::bit`]; 0 before the first look.
 static DETECTED: AtomicU8 = AtomicU8::new(0);

@@ -4,14 +4,25 @@
 
 use crate::weights::Dtype;
 
-/// Elements of `k` that one panel holds: a panel of 32 columns then takes half of a first-level cache of 48 KB and leaves
-/// room for the rows that stream past it. Sums over `k` run in blocks of this size: fused multiply-adds in ascending `k`
-/// inside a block, then the blocks' sums are added in order. A constant, so that the bits of an output depend on nothing
+/// Elements of `k` that one panel holds: a panel of 48 columns then takes three quarters of a first-level cache of 48 KB and
+/// leaves room for the rows that stream past it. Sums over `k` run in blocks of this size: fused multiply-adds in ascending
+/// `k` inside a block, then the blocks' sums are added in order. A constant, so that the bits of an output depend on nothing
 /// but its row and its column.
 pub(super) const K_BLOCK: usize = 192;
 
-/// Most vectors a panel row has on any instruction set, in elements.
-pub(super) const MAX_PANEL: usize = 32;
+/// Most columns that a panel has on any instruction set.
+pub(super) const MAX_PANEL: usize = 48;
+
+/// Most lanes that a vector has on any instruction set.
+pub(super) const MAX_LANES: usize = 16;
+
+/// Steps of `k`, at least, for each cache line that [`Lanes::tile`] brings nearer.
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+pub(super) const AHEAD: usize = 8;
+
+/// Bytes of a cache line.
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+pub(super) const LINE: usize = 64;
 
 /// What [`Lanes::tile`] does with what lies in `c`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,18 +87,21 @@ pub(super) trait Lanes: Copy {
     /// `i * stride` bytes in, `k` elements each) into a panel; columns from `rows` to `PANEL` become 0.
     fn pack(self, bytes: &[u8], stride: usize, rows: usize, k: usize, panel: &mut [f32]);
 
-    /// The register tile: `c[i * c_stride + j] (+)= sum_k a[i * K_BLOCK + k] * panel[k * PANEL + j]` for `rows` rows (1 to
-    /// `TILE_ROWS`) and `PANEL` columns, each sum one chain of multiply-adds in ascending `k`, `k` at most [`K_BLOCK`].
+    /// The register tile: `c[i * c_stride + j] (+)= sum_k a[i * K_BLOCK + k] * panel[k * PANEL + j]` for
+    /// `size = [rows, cols, k]`: 1 to `TILE_ROWS` rows and the first `cols` columns, each sum one chain of multiply-adds in
+    /// ascending `k`, `k` at most [`K_BLOCK`]. `c` has room for `PANEL` columns; those from `cols` on hold anything
+    /// afterwards. Meanwhile cache lines of the two runs `ahead`, at most one for 8 steps of `k`, may be brought nearer;
+    /// nothing is read from them.
     #[allow(clippy::too_many_arguments)]
     fn tile(
         self,
-        rows: usize,
-        k: usize,
+        size: [usize; 3],
         a: &[f32],
         panel: &[f32],
         c: &mut [f32],
         c_stride: usize,
         accumulate: Accumulate,
+        ahead: [&[u8]; 2],
     );
 }
 

@@ -38,6 +38,9 @@ mod backend;
 #[allow(unsafe_code)]
 mod blocks;
 mod conv2d;
+#[cfg(feature = "std")]
+#[allow(unsafe_code)]
+mod crew;
 mod depthwise;
 mod dots;
 mod embedding;
@@ -57,6 +60,7 @@ mod product_int8;
 mod quantise;
 mod resize;
 mod rms_norm;
+mod roof;
 mod room;
 mod rope;
 mod softmax;
@@ -121,7 +125,7 @@ impl Cpu {
     }
 
     fn on(threads: Threads) -> Cpu {
-        Cpu { isa: preferred_isa(), threads, arena: Arena::HEAP, poison: false, exact: false }
+        Cpu { isa: preferred_isa(), threads, arena: Arena::pooled(), poison: false, exact: false }
     }
 
     /// The same instruction set and threads with memory from `arena`. Weights are no part of it.

@@ -148,13 +148,13 @@ impl Lanes for Portable {
     #[inline(always)]
     fn tile(
         self,
-        rows: usize,
-        k: usize,
+        [rows, _cols, k]: [usize; 3],
         a: &[f32],
         panel: &[f32],
         c: &mut [f32],
         c_stride: usize,
         accumulate: Accumulate,
+        _ahead: [&[u8]; 2],
     ) {
         match rows {
             4 => tile::<4>(k, a, panel, c, c_stride, accumulate),

@@ -1,16 +1,17 @@
 //! The blocked matrix product behind `linear`, `matmul` and `conv2d`: `out[r, n] = sum_k left[r, k] * right[n, k]`.
 //!
-//! The left rows are copied once into blocks of [`K_BLOCK`] columns. Then, for every strip of [`STRIP`] output columns,
-//! panels of the right operand (a block of `k` by `PANEL` columns) are converted and transposed into scratch that stays in
-//! the first-level cache, and the register tile sweeps all rows over each. An output element is the sum of its blocks in
+//! The left rows are copied once into blocks of [`K_BLOCK`] columns. Then, for every strip of output columns, panels of the
+//! right operand (a block of `k` by `PANEL` columns) are converted and transposed into scratch that stays in the first-level
+//! cache, and the register tile sweeps all rows over each; meanwhile the stored bytes of the next panel are brought nearer.
+//! A block of the rows and the sums of a strip stay in the second-level cache. An output element is the sum of its blocks in
 //! order, each a chain of multiply-adds in ascending `k`; neither the tile nor the strip nor the number of rows enters.
 #![forbid(unsafe_code)]
 
 use super::Cpu;
 use super::blocks::Block;
-use super::finish::{Finish, Sum};
-use super::isa::Op;
-use super::lanes::{Accumulate, K_BLOCK, Lanes, MAX_PANEL, zip_in_place};
+use super::finish::Finish;
+use super::isa::{Op, second_level_cache};
+use super::lanes::{Accumulate, K_BLOCK, Lanes, MAX_LANES, MAX_PANEL};
 #[cfg(feature = "finetune")]
 use super::mat::Elements;
 use super::mat::{Mat, Rows};
@@ -18,14 +19,12 @@ use super::quantise::dequantise;
 use crate::checked::{quotient, remainder};
 use crate::weights::Quantised;
 
-/// Output columns of one piece of work; a multiple of every `PANEL`.
-const STRIP: usize = 64;
-/// Most rows of one piece of work: with a block of `k` they fill a quarter of a second-level cache of 2 MB.
-const ROWS: usize = 480;
-/// Rows of one piece where there are few strips to share out.
+/// Pieces of work that are worth having, so that threads end at about the same time.
+const PIECES: usize = 8;
+/// Fewest rows of a piece where rows are cut for that reason: each piece packs the right operand for itself.
 const FEW_ROWS: usize = 96;
 /// Most floats of the copied left rows.
-const SLAB: usize = 1 << 21;
+const SLAB: usize = 1 << 22;
 
 /// The left operand.
 pub(super) trait Left: Sync {
@@ -119,23 +118,53 @@ impl Right<'_> {
     }
 }
 
-/// Elements of scratch that [`product`] takes for `rows` rows of `k` elements. More rows never need less.
+/// How a product of a size is cut.
+#[derive(Clone, Copy)]
+struct Plan {
+    /// Rows that are copied in one go.
+    slab: usize,
+    /// Most rows of a piece.
+    rows: usize,
+    /// Output columns of a piece.
+    cols: usize,
+}
+
+impl Plan {
+    fn new(rows: usize, k: usize, n: usize) -> Plan {
+        // A block of the rows takes at most half of the second-level cache, the sums a third.
+        let cache = second_level_cache() / size_of::<f32>();
+        let most = (cache / 2 / K_BLOCK).max(FEW_ROWS);
+        let slab = even(rows, (SLAB / k.next_multiple_of(K_BLOCK).max(K_BLOCK)).max(most));
+        let down = slab.div_ceil(most).max(PIECES.div_ceil(n.div_ceil(MAX_PANEL).max(1)));
+        let rows = even(slab, slab.div_ceil(down).max(FEW_ROWS));
+        let widest = (cache / 3 / rows.max(1)).max(MAX_PANEL);
+        let across = match slab.div_ceil(rows.max(1)) {
+            0 | 1 => n.div_ceil(widest).next_multiple_of(PIECES),
+            down => n.div_ceil(widest).max(PIECES.div_ceil(down)),
+        };
+        let cols = n.div_ceil(across.max(1)).next_multiple_of(MAX_LANES).max(MAX_PANEL);
+        Plan { slab, rows, cols }
+    }
+
+    /// Elements of a worker's sums.
+    fn sums(&self) -> usize {
+        self.rows * self.cols.next_multiple_of(MAX_PANEL)
+    }
+}
+
+/// The size of equal parts of `whole` that are at most `most`.
+fn even(whole: usize, most: usize) -> usize {
+    whole.div_ceil(whole.div_ceil(most.max(1)).max(1))
+}
+
+/// Elements of scratch that [`product`] takes for `rows` rows of `k` elements.
 pub(super) fn scratch(cpu: &Cpu, rows: usize, k: usize, n: usize) -> usize {
     if rows == 0 || n == 0 {
         return 0;
     }
-    let copied = slab(rows, k).saturating_mul(k.next_multiple_of(K_BLOCK));
-    copied.saturating_add(cpu.threads.workers() * (PANELS + rows.min(most_rows(n)) * STRIP))
-}
-
-/// Rows that are copied in one go.
-fn slab(rows: usize, k: usize) -> usize {
-    (SLAB / k.next_multiple_of(K_BLOCK).max(K_BLOCK)).max(ROWS).min(rows)
-}
-
-/// Most rows of one piece of work.
-fn most_rows(n: usize) -> usize {
-    if n.div_ceil(STRIP) < 8 { FEW_ROWS } else { ROWS }
+    let plan = Plan::new(rows, k, n);
+    let copied = plan.slab.saturating_mul(k.next_multiple_of(K_BLOCK));
+    copied.saturating_add(cpu.threads.workers() * (PANELS + plan.sums()))
 }
 
 /// Elements of a worker's panel and of its converted columns.
@@ -155,14 +184,21 @@ pub(super) fn product(
     if rows == 0 || n == 0 {
         return;
     }
-    let slab = slab(rows, k);
-    let (copied, scratch) = scratch.split_at_mut(slab * k.next_multiple_of(K_BLOCK));
-    for (index, out) in out.chunks_mut(slab * n).enumerate() {
-        let first = index * slab;
+    let plan = Plan::new(rows, k, n);
+    let (copied, scratch) = scratch.split_at_mut(plan.slab * k.next_multiple_of(K_BLOCK));
+    for (index, out) in out.chunks_mut(plan.slab * n).enumerate() {
+        let first = index * plan.slab;
         let rows = quotient(out.len(), n);
         let copied = &mut copied[..rows * k.next_multiple_of(K_BLOCK)];
         copy_left(cpu, left, first, rows, copied);
-        strips(cpu, right, [rows, n, k], copied, first, finish, scratch, out);
+        let (copied, workers) = (&*copied, cpu.threads.workers());
+        let cost = rows.saturating_mul(n).saturating_mul(k.max(1));
+        cpu.threads.blocks(cost, out, n, [plan.rows, plan.cols], scratch, |scratch, [row, col], out| {
+            let next = col + plan.cols * workers;
+            let next = [next.min(n), plan.cols.min(n.saturating_sub(next))];
+            let slab = [first, rows];
+            cpu.isa.run(Run { first: row, col, out, right, k, copied, slab, next, finish, scratch });
+        });
     }
 }
 
@@ -179,34 +215,18 @@ fn copy_left(cpu: &Cpu, left: &impl Left, first: usize, rows: usize, copied: &mu
     });
 }
 
-#[allow(clippy::too_many_arguments)]
-fn strips(
-    cpu: &Cpu,
-    right: Right<'_>,
-    [rows, n, k]: [usize; 3],
-    copied: &[f32],
-    slab_first: usize,
-    finish: &Finish<'_>,
-    scratch: &mut [f32],
-    out: &mut [f32],
-) {
-    let per_piece = rows.div_ceil(rows.div_ceil(most_rows(n).max(1)).max(1));
-    let cost = rows.saturating_mul(n).saturating_mul(k.max(1));
-    cpu.threads.blocks(cost, out, n, [per_piece, STRIP], scratch, |scratch, [first, col], out| {
-        cpu.isa.run(Run { first, col, out, right, rows, k, copied, slab_first, finish, scratch });
-    });
-}
-
 /// One piece of work: rows `first..` of the slab, columns `col..` of the output.
 struct Run<'a, 'b> {
     first: usize,
     col: usize,
     out: Block<'a>,
     right: Right<'b>,
-    rows: usize,
     k: usize,
     copied: &'b [f32],
-    slab_first: usize,
+    /// First row of the slab and their number.
+    slab: [usize; 2],
+    /// First column of the piece that this worker is likely to do next, and their number.
+    next: [usize; 2],
     finish: &'b Finish<'b>,
     scratch: &'b mut [f32],
 }
@@ -216,12 +236,13 @@ impl Op for Run<'_, '_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) {
-        let Run { first, col, mut out, right, rows: slab_rows, k, copied, slab_first, finish, scratch } =
-            self;
+        let Run { first, col, mut out, right, k, copied, slab, next, finish, scratch } = self;
+        let [slab_first, slab_rows] = slab;
         let (rows, cols) = (out.rows(), out.cols());
         let (panels, sums) = scratch.split_at_mut(PANELS);
         let (panel, converted) = panels.split_at_mut(PANELS / 2);
-        let per_tile = rows.div_ceil(rows.div_ceil(L::TILE_ROWS).max(1)).max(1);
+        let per_tile = even(rows, L::TILE_ROWS).max(1);
+        let tiles = rows.div_ceil(per_tile);
         if k == 0 {
             sums.fill(0.0);
         }
@@ -231,27 +252,61 @@ impl Op for Run<'_, '_> {
             for panel_col in (0..cols).step_by(L::PANEL) {
                 let here = [col + panel_col, L::PANEL.min(cols - panel_col)];
                 right.pack(lanes, here, [from, k_here], converted, panel);
+                let ahead = if panel_col + L::PANEL < cols {
+                    let panel_col = panel_col + L::PANEL;
+                    Ahead::new(right, [col + panel_col, L::PANEL.min(cols - panel_col)], [from, k_here])
+                } else if from + K_BLOCK < k {
+                    let from = from + K_BLOCK;
+                    Ahead::new(right, [col, L::PANEL.min(cols)], [from, K_BLOCK.min(k - from)])
+                } else {
+                    Ahead::new(right, [next[0], L::PANEL.min(next[1])], [0, K_BLOCK.min(k)])
+                };
                 let sums = &mut sums[panel_col * rows..];
-                for start in (0..rows).step_by(per_tile) {
-                    let tile_rows = per_tile.min(rows - start);
+                for tile in 0..tiles {
+                    let start = tile * per_tile;
+                    let size = [per_tile.min(rows - start), here[1], k_here];
                     let a = &copied[(block * slab_rows + first + start) * K_BLOCK..];
                     let c = &mut sums[start * L::PANEL..];
-                    lanes.tile(tile_rows, k_here, a, panel, c, L::PANEL, accumulate);
+                    lanes.tile(size, a, panel, c, L::PANEL, accumulate, ahead.part(tile, tiles));
                 }
             }
         }
         for row in 0..rows {
             let out = out.row(row);
-            for (panel, cells) in out.chunks_mut(L::PANEL).enumerate() {
-                let sums = &sums[(panel * rows + row) * L::PANEL..];
-                let sums = &sums[..cells.len()];
-                if finish.adds {
-                    zip_in_place(lanes, cells, sums, Sum);
-                } else {
-                    cells.copy_from_slice(sums);
-                }
+            for (panel, out) in out.chunks_mut(L::PANEL).enumerate() {
+                let sums = &sums[(panel * rows + row) * L::PANEL..][..out.len()];
+                finish.write(lanes, slab_first + first + row, col + panel * L::PANEL, sums, out);
             }
-            finish.apply(lanes, slab_first + first + row, col, out);
         }
+    }
+}
+
+/// The stored bytes of the panel that is packed next: runs of equal length.
+struct Ahead<'a> {
+    bytes: &'a [u8],
+    runs: usize,
+    /// Bytes of a run, and from run to run.
+    run: [usize; 2],
+}
+
+impl<'a> Ahead<'a> {
+    /// `cols` columns of the output from `col` on, `k` elements from `first` on.
+    fn new(right: Right<'a>, [col, cols]: [usize; 2], [first, k]: [usize; 2]) -> Ahead<'a> {
+        match right {
+            Right::Weight(rows) if cols > 0 => {
+                let size = rows.dtype().size();
+                Ahead { bytes: rows.from(col, first), runs: cols, run: [k * size, rows.stride * size] }
+            }
+            _ => Ahead { bytes: &[], runs: 0, run: [0, 0] },
+        }
+    }
+
+    /// What tile `tile` of `tiles` brings nearer: two runs, or one where there are enough tiles.
+    fn part(&self, tile: usize, tiles: usize) -> [&'a [u8]; 2] {
+        let run = |index: usize| {
+            let start = index * self.run[1];
+            self.bytes.get(start..start + self.run[0]).filter(|_| index < self.runs).unwrap_or(&[])
+        };
+        if tiles < self.runs { [run(2 * tile), run(2 * tile + 1)] } else { [run(tile), &[]] }
     }
 }

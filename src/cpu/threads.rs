@@ -5,13 +5,14 @@
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "std")]
-use alloc::format;
-#[cfg(feature = "std")]
 use alloc::sync::Arc;
 #[cfg(feature = "finetune")]
 use alloc::vec::Vec;
 #[cfg(feature = "std")]
 use core::sync::atomic::{AtomicUsize, Ordering};
+
+#[cfg(feature = "std")]
+use super::crew::Crew;
 
 /// Work (roughly, multiply-adds or elements times ten) below which waking other threads costs more than it saves.
 #[cfg(feature = "std")]
@@ -33,7 +34,7 @@ pub trait ParallelFor: Send + Sync {
 #[cfg(feature = "std")]
 #[derive(Clone)]
 enum Pool {
-    Own(Arc<rayon::ThreadPool>),
+    Own(Arc<Crew>),
     Callers(Arc<dyn ParallelFor>),
 }
 
@@ -60,9 +61,8 @@ pub(super) fn cores() -> usize {
 impl Threads {
     /// `count` threads; the calling thread alone for 0 and 1, or where the system starts no threads.
     pub(super) fn new(count: usize) -> Threads {
-        let name = |index: usize| format!("triplet-{index}");
-        let build = || rayon::ThreadPoolBuilder::new().num_threads(count).thread_name(name).build().ok();
-        Threads { pool: if count > 1 { build().map(|pool| Pool::Own(Arc::new(pool))) } else { None } }
+        let crew = (count > 1).then(|| Crew::new(count - 1)).filter(|crew| crew.helpers() > 0);
+        Threads { pool: crew.map(|crew| Pool::Own(Arc::new(crew))) }
     }
 
     /// The caller's threads.
@@ -74,7 +74,7 @@ impl Threads {
     pub(super) fn count(&self) -> usize {
         match &self.pool {
             None => 1,
-            Some(Pool::Own(pool)) => pool.current_num_threads(),
+            Some(Pool::Own(crew)) => crew.helpers() + 1,
             Some(Pool::Callers(threads)) => threads.threads(),
         }
     }
@@ -82,7 +82,6 @@ impl Threads {
     /// Calls `work(worker, piece)` once for every piece below `pieces`, in any order, on any thread. `worker` is below
     /// [`Threads::workers`], and never in two calls at once. `cost` is the whole work in multiply-adds.
     pub(super) fn run(&self, cost: usize, pieces: usize, work: &(dyn Fn(usize, usize) + Sync)) {
-        use rayon::prelude::*;
         let Some(pool) = self.pool.as_ref().filter(|_| pieces > 1 && cost >= WORTH_SHARING) else {
             return (0..pieces).for_each(|piece| work(0, piece));
         };
@@ -98,9 +97,7 @@ impl Threads {
             workers.leave(worker);
         };
         match pool {
-            Pool::Own(pool) => {
-                pool.install(|| (0..crew).into_par_iter().with_max_len(1).for_each(|_| help()));
-            }
+            Pool::Own(own) => own.run(crew - 1, &help),
             Pool::Callers(threads) => {
                 threads.run(crew, &|_| help());
                 help();

@@ -324,7 +324,8 @@ fn tiles<L: Lanes>(
             let a = &left[(block * rows + start) * K_BLOCK..];
             let packed = &packed[from * L::PANEL..];
             let c = &mut c[start * c_stride..];
-            lanes.tile(tile_rows, K_BLOCK.min(k - from), a, packed, c, c_stride, accumulate);
+            let size = [tile_rows, L::PANEL, K_BLOCK.min(k - from)];
+            lanes.tile(size, a, packed, c, c_stride, accumulate, [&[]; 2]);
         }
     }
 }
