@@ -1,0 +1,61 @@
+#!/usr/bin/env python3
+"""One peer in a process of its own: loads a model, says `ready`, then runs it once for every line of standard input and
+prints `ms` with the time. `interleave.py` starts it.
+
+    python engine.py onnxruntime|openvino|torch MODEL DIR THREADS
+"""
+import sys
+import time
+
+import numpy as np
+
+from models import VIT
+
+
+def onnxruntime_run(name, x, folder, threads):
+    import onnxruntime as ort
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = ort.InferenceSession(f"{folder}/{name}.onnx", options, providers=["CPUExecutionProvider"])
+    return lambda: session.run(None, {"x": x})
+
+
+def openvino_run(name, x, folder, threads):
+    import openvino as ov
+    config = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    request = ov.Core().compile_model(f"{folder}/{name}.onnx", "CPU", config).create_infer_request()
+    return lambda: request.infer({0: x})
+
+
+def torch_run(name, x, _folder, threads):
+    import timm
+    import torch
+    torch.set_num_threads(threads)
+    model = timm.create_model(name, pretrained=False, num_classes=0, global_pool="").eval()
+    x = torch.from_numpy(x)
+
+    def run():
+        with torch.inference_mode():
+            return model(x)
+    return run
+
+
+RUNS = {"onnxruntime": onnxruntime_run, "openvino": openvino_run, "torch": torch_run}
+
+
+def main():
+    engine, model, folder, threads = sys.argv[1:]
+    name, side = VIT[model]
+    x = np.random.RandomState(0).randn(1, 3, side, side).astype(np.float32)
+    run = RUNS[engine](name, x, folder, int(threads))
+    run()
+    run()
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        run()
+        print(f"ms {(time.perf_counter() - start) * 1e3:.3f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

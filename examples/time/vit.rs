@@ -1,0 +1,101 @@
+//! One picture through a vision transformer.
+
+use std::error::Error;
+
+use triplet::backend::Backend;
+use triplet::config::Fields;
+use triplet::cpu::Cpu;
+use triplet::reference::uniform;
+use triplet::vision::{NameTable, Vit, VitConfig};
+use triplet::weights::{Access, Loader, Weights};
+
+use crate::arguments::Arguments;
+use crate::random::Tensors;
+use crate::{clock, random};
+
+/// timm's `vit_base_patch16_224` and `vit_large_patch14_clip_quickgelu_336`.
+const MODELS: [(&str, &str); 2] = [
+    ("b16_224", r#"{"model_type": "timm_vit", "global_pool": ""}"#),
+    (
+        "l14_336",
+        r#"{"model_type": "timm_vit", "global_pool": "", "img_size": 336, "patch_size": 14, "embed_dim": 1024,
+            "depth": 24, "num_heads": 16, "pre_norm": true, "act_layer": "quick_gelu", "norm_eps": 1e-5}"#,
+    ),
+];
+
+/// Times the forward pass.
+pub fn time(cpu: &Cpu, arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    let config = config(arguments)?;
+    let weights = match arguments.text("weights") {
+        Some(file) => Weights::open_file(file, Access::Map)?,
+        None => random::weights(&tensors(&config)?)?,
+    };
+    let vit = Vit::load(&Loader::new(&weights, cpu, ""), &config)?;
+    let pixels = config.image_size * config.image_size;
+    let pixels = cpu.upload(pixels, 3, &uniform(pixels * 3, 1))?;
+    let name = match arguments.text("model") {
+        Some(model) if !arguments.has("config") => format!("vit_{model}"),
+        _ => format!("vit_{}x{}_{}", config.hidden_size, config.layers, config.image_size),
+    };
+    clock::time(cpu, arguments, &name, operations(&config), || {
+        vit.forward(cpu, pixels.view())?;
+        Ok(())
+    })
+}
+
+fn config(arguments: &Arguments) -> Result<VitConfig, Box<dyn Error>> {
+    let given = match (arguments.text("config"), arguments.text("model")) {
+        (Some(given), _) => given,
+        (None, model) => {
+            let model = model.unwrap_or(MODELS[0].0);
+            let known = MODELS.iter().find(|(name, _)| *name == model);
+            known.ok_or_else(|| format!("--model {model} is not known"))?.1
+        }
+    };
+    let text = match given.trim_start().starts_with('{') {
+        true => given.as_bytes().to_vec(),
+        false => std::fs::read(given).map_err(|error| format!("{given}: {error}"))?,
+    };
+    Ok(VitConfig::from_fields(&Fields::parse(given, &text)?)?)
+}
+
+/// Names and shapes of a model with timm's names, for random weights.
+fn tensors(config: &VitConfig) -> Result<Tensors, Box<dyn Error>> {
+    if config.names != NameTable::Timm {
+        return Err("random weights are made for `timm_vit` alone; --weights is missing".into());
+    }
+    let VitConfig { hidden_size: width, mlp_size: hidden, patch_size: patch, .. } = *config;
+    let tokens = config.prefix() + (config.image_size / patch).pow(2);
+    let mut tensors = vec![
+        ("cls_token".to_owned(), vec![1, 1, width]),
+        ("pos_embed".to_owned(), vec![1, tokens, width]),
+        ("patch_embed.proj.weight".to_owned(), vec![width, 3, patch, patch]),
+        ("patch_embed.proj.bias".to_owned(), vec![width]),
+    ];
+    let mut layer = |name: String, outputs: usize, inputs: Option<usize>| {
+        let shape = [outputs].into_iter().chain(inputs).collect();
+        tensors.push((format!("{name}.weight"), shape));
+        tensors.push((format!("{name}.bias"), vec![outputs]));
+    };
+    layer("norm_pre".into(), width, None);
+    layer("norm".into(), width, None);
+    for block in 0..config.layers {
+        layer(format!("blocks.{block}.norm1"), width, None);
+        layer(format!("blocks.{block}.norm2"), width, None);
+        layer(format!("blocks.{block}.attn.qkv"), 3 * width, Some(width));
+        layer(format!("blocks.{block}.attn.proj"), width, Some(width));
+        layer(format!("blocks.{block}.mlp.fc1"), hidden, Some(width));
+        layer(format!("blocks.{block}.mlp.fc2"), width, Some(hidden));
+    }
+    Ok(tensors)
+}
+
+/// Floating-point operations of the products and of attention for one picture.
+fn operations(config: &VitConfig) -> f64 {
+    let [width, hidden, patch] =
+        [config.hidden_size, config.mlp_size, config.patch_size].map(|size| size as f64);
+    let patches = ((config.image_size / config.patch_size) as f64).powi(2);
+    let tokens = patches + config.prefix() as f64;
+    let block = tokens * width * (4.0 * width + 2.0 * hidden) + 2.0 * tokens * tokens * width;
+    2.0 * (config.layers as f64 * block + patches * width * 3.0 * patch * patch)
+}
