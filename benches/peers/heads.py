@@ -3,7 +3,7 @@
     python heads.py export DIR
 
 writes `DIR/WORK` for every entry of WORKS: a model directory with random weights, the head's inputs and what PyTorch makes of
-them, so that the same head can be run by `examples/module` (and is then compared) and timed by `examples/time`.
+them, so that the same head can be run, compared and timed by `examples/module --time N`; `run(WORK, THREADS)` gives PyTorch's side.
 
 The maps: with the tower the stages of a ConvNeXt at 512 pixels (192, 384 and 768 channels at 128, 64 and 32 cells a side)
 and the features of a ViT-L/14-336 (1024 channels, 24 cells); without it layers 8, 16 and 23 of the ViT.
