@@ -36,7 +36,9 @@ impl Pool {
             let fits = |slab: &Slab| (room..=room.saturating_mul(2)).contains(&slab.len);
             let fitting = free.slabs.iter().enumerate().filter(|(_, slab)| fits(slab));
             let (index, _) = fitting.min_by_key(|(_, slab)| slab.len).filter(|_| room > 0)?;
-            let slab = free.slabs.swap_remove(index);
+            let last = free.slabs.len().checked_sub(1)?;
+            free.slabs.swap(index, last);
+            let slab = free.slabs.pop()?;
             free.elements -= slab.len;
             Some(slab)
         });

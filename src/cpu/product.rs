@@ -136,7 +136,7 @@ impl Plan {
         let most = (cache / 2 / K_BLOCK).max(FEW_ROWS);
         let slab = even(rows, (SLAB / k.next_multiple_of(K_BLOCK).max(K_BLOCK)).max(most));
         let down = slab.div_ceil(most).max(PIECES.div_ceil(n.div_ceil(MAX_PANEL).max(1)));
-        let rows = even(slab, slab.div_ceil(down).max(FEW_ROWS));
+        let rows = even(slab, slab.div_ceil(down.max(1)).max(FEW_ROWS));
         let widest = (cache / 3 / rows.max(1)).max(MAX_PANEL);
         let across = match slab.div_ceil(rows.max(1)) {
             0 | 1 => n.div_ceil(widest).next_multiple_of(PIECES),
