@@ -1,23 +1,22 @@
 //! The processor's floating-point state: the library computes in the standard one (round to nearest, denormals kept,
 //! exceptions masked) whatever the host has set, and gives the host its own back.
 //!
-//! On x86 this is MXCSR. Elsewhere (and in Miri, which knows no assembly) nothing is changed, and results follow the host's
-//! state.
+//! On x86 this is MXCSR, on 64-bit Arm FPCR. Elsewhere (and in Miri, which knows no assembly) nothing is changed, and results
+//! follow the host's state.
 
 use core::cell::Cell;
 
+use self::register::{STANDARD, State, read, write};
+
 thread_local! {
     /// The host's state, while the library is at work on this thread.
-    static HOST: Cell<Option<u32>> = const { Cell::new(None) };
+    static HOST: Cell<Option<State>> = const { Cell::new(None) };
 }
-
-/// MXCSR as the ABI has it when a program starts.
-const STANDARD: u32 = 0x1f80;
 
 /// While it lives, the standard state holds.
 pub(crate) struct Standard {
-    host: u32,
-    outer: Option<u32>,
+    host: State,
+    outer: Option<State>,
 }
 
 impl Standard {
@@ -51,41 +50,81 @@ pub(crate) fn in_host<T>(call: impl FnOnce() -> T) -> T {
 }
 
 #[cfg(all(any(target_arch = "x86_64", all(target_arch = "x86", target_feature = "sse")), not(miri)))]
-fn read() -> u32 {
-    let mut state = 0u32;
-    // SAFETY: stores the four bytes of MXCSR to `state`, which is writable and aligned.
-    unsafe {
-        core::arch::asm!("stmxcsr [{}]", in(reg) &raw mut state, options(nostack, preserves_flags));
+mod register {
+    pub(super) type State = u32;
+
+    /// MXCSR as the ABI has it when a program starts.
+    pub(super) const STANDARD: State = 0x1f80;
+
+    /// Flush denormals, round down.
+    #[cfg(test)]
+    pub(super) const ODD: State = STANDARD | 1 << 15 | 1 << 13;
+
+    pub(super) fn read() -> State {
+        let mut state = 0;
+        // SAFETY: stores the four bytes of MXCSR to `state`, which is writable and aligned.
+        unsafe {
+            core::arch::asm!("stmxcsr [{}]", in(reg) &raw mut state, options(nostack, preserves_flags));
+        }
+        state
     }
-    state
-}
 
-#[cfg(all(any(target_arch = "x86_64", all(target_arch = "x86", target_feature = "sse")), not(miri)))]
-fn write(state: u32) {
-    // SAFETY: `state` is the standard state or was read from MXCSR, so that no reserved bit is set. Code of the library
-    // never runs under another state than the standard one, which is what the compiler assumes.
-    unsafe {
-        core::arch::asm!("ldmxcsr [{}]", in(reg) &raw const state, options(nostack, readonly, preserves_flags));
+    pub(super) fn write(state: State) {
+        // SAFETY: `state` is the standard state or was read from MXCSR, so that no reserved bit is set. Code of the library
+        // never runs under another state than the standard one, which is what the compiler assumes.
+        unsafe {
+            core::arch::asm!("ldmxcsr [{}]", in(reg) &raw const state, options(nostack, readonly, preserves_flags));
+        }
     }
 }
 
-#[cfg(not(all(any(target_arch = "x86_64", all(target_arch = "x86", target_feature = "sse")), not(miri))))]
-fn read() -> u32 {
-    STANDARD
+#[cfg(all(target_arch = "aarch64", not(miri)))]
+mod register {
+    pub(super) type State = u64;
+
+    /// FPCR as the ABI has it when a program starts.
+    pub(super) const STANDARD: State = 0;
+
+    /// Flush denormals, round down.
+    #[cfg(test)]
+    pub(super) const ODD: State = 1 << 24 | 1 << 23;
+
+    pub(super) fn read() -> State {
+        let state;
+        // SAFETY: reads a register that every program may read.
+        unsafe { core::arch::asm!("mrs {}, fpcr", out(reg) state, options(nomem, nostack, preserves_flags)) };
+        state
+    }
+
+    pub(super) fn write(state: State) {
+        // SAFETY: `state` is the standard state or was read from FPCR. Code of the library never runs under another state
+        // than the standard one, which is what the compiler assumes.
+        unsafe { core::arch::asm!("msr fpcr, {}", in(reg) state, options(nostack, preserves_flags)) };
+    }
 }
 
-#[cfg(not(all(any(target_arch = "x86_64", all(target_arch = "x86", target_feature = "sse")), not(miri))))]
-fn write(_state: u32) {}
+#[cfg(not(all(
+    any(target_arch = "x86_64", all(target_arch = "x86", target_feature = "sse"), target_arch = "aarch64"),
+    not(miri)
+)))]
+mod register {
+    pub(super) type State = ();
 
-#[cfg(all(test, target_arch = "x86_64", not(miri)))]
+    pub(super) const STANDARD: State = ();
+
+    pub(super) fn read() -> State {}
+
+    pub(super) fn write((): State) {}
+}
+
+#[cfg(all(test, any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
 mod tests {
     use super::*;
 
     #[test]
     fn the_host_gets_its_state_back() {
         let before = read();
-        // Flush denormals, round down.
-        let host = STANDARD | 1 << 15 | 1 << 13;
+        let host = register::ODD;
         write(host);
         {
             let _standard = Standard::enter();
