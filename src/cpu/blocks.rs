@@ -128,11 +128,38 @@ impl Threads {
 mod tests {
     use super::*;
     use alloc::vec;
+    use alloc::vec::Vec;
+    #[cfg(feature = "std")]
+    use {crate::cpu::ParallelFor, alloc::sync::Arc, std::thread};
+
+    /// Three threads of a caller's, which Miri can watch; it stops at what `rayon` does with addresses.
+    #[cfg(feature = "std")]
+    struct Scoped;
+
+    #[cfg(feature = "std")]
+    impl ParallelFor for Scoped {
+        fn threads(&self) -> usize {
+            3
+        }
+
+        fn run(&self, count: usize, work: &(dyn Fn(usize) + Sync)) {
+            thread::scope(|scope| (0..count).for_each(|index| drop(scope.spawn(move || work(index)))));
+        }
+    }
+
+    fn pools() -> Vec<Threads> {
+        let mut pools = vec![Threads::new(1)];
+        if cfg!(not(miri)) {
+            pools.push(Threads::new(3));
+        }
+        #[cfg(feature = "std")]
+        pools.push(Threads::of_caller(Arc::new(Scoped)));
+        pools
+    }
 
     #[test]
     fn every_element_is_written_once_by_its_block() {
-        for threads in [1, 3] {
-            let threads = Threads::new(threads);
+        for threads in pools() {
             for (rows, cols, size) in [(7, 5, [2, 2]), (1, 9, [4, 4]), (6, 6, [6, 6]), (5, 3, [1, 3])] {
                 let mut out = vec![0.0; rows * cols];
                 let mut scratch = vec![0.0; 4 * threads.workers()];
