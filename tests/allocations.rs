@@ -1,4 +1,4 @@
-//! What a frame asks of the allocator when picture and session have memory of their own: little, and the same every time.
+//! What a frame asks of the allocator when picture, session and maps have memory of their own: little, and the same every time.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use triplet::arena::Arena;
 use triplet::image::ImageView;
+use triplet::reply::Target;
 use triplet::session::{Bounds, Question};
-use triplet::trp::Task;
+use triplet::trp::{GuideMode, Plan, PlanItem, Task};
 use triplet::{Cpu, Model};
 
 static COUNT: AtomicUsize = AtomicUsize::new(0);
@@ -54,19 +55,28 @@ fn a_frame_allocates_little_beside_its_arenas_and_the_same_every_time() {
     let on = |bytes| model.backend().in_arena(Arena::with_size(bytes).unwrap());
     let (image_memory, session_memory) = (on(memory.image), on(memory.session));
     let mut session = model.session_on(session_memory, positions).unwrap();
-    let question = Question { max_new_tokens: TOKENS, ..Question::new(Task::Depth, "How far is it?") };
+    let plan = Plan { items: vec![PlanItem::new("room", "depth", 1)] };
+    let question = Question {
+        max_new_tokens: TOKENS,
+        guide: GuideMode::Planned(Some(plan)),
+        maps: Arena::with_size(memory.map).unwrap(),
+        ..Question::new(Task::Depth, "How far is it?")
+    };
 
     let mut frames = Vec::new();
     for _ in 0..4 {
         let (image, encode) = counted(|| model.encode_on(&image_memory, &picture).unwrap());
         let (reply, ask) = counted(|| session.ask(&image, &question).unwrap());
+        let maps = reply.triplets.iter().filter(|one| matches!(one.target, Some(Target::Depth(_)))).count();
+        assert_eq!((maps, question.maps.taken()), (1, memory.map));
         frames.push((reply.ids, encode, ask));
     }
     let [first, second, rest @ ..] = &frames[..] else { panic!("four frames") };
     println!("first {first:?}, then {second:?}");
     assert!(rest.iter().all(|frame| frame == second), "{frames:?}");
     let (ids, [encode, largest_of_encode], [ask, largest_of_ask]) = second;
-    assert_eq!(ids.len(), TOKENS);
+    assert!(ids.len() > TOKENS / 2, "{frames:?}");
+    assert!(memory.map > 8192, "a map on the heap would be the largest allocation");
     assert!(*encode <= 8 && *largest_of_encode <= 1024, "{frames:?}");
     assert!(*ask <= 12 * (TOKENS + 16) && *largest_of_ask <= 8192, "{frames:?}");
 
