@@ -5,8 +5,8 @@ LIBDIR ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
 CARGO ?= cargo
 CARGO_TARGET_DIR ?= target
-# release or dev
-PROFILE ?= release
+# library, release or dev
+PROFILE ?= library
 STRIP ?= strip
 NM ?= nm
 OBJCOPY ?= objcopy

@@ -68,6 +68,8 @@ impl Model<Cpu> {
     /// # Errors
     /// [`Error::Limit`] where there are too many visual prompts or a size overflows; those of [`Model::encode`] for the size
     /// of the picture.
+    // Like everything that is generic over backends, this is compiled by the crate that calls it, as small as that wants it.
+    #[inline]
     pub fn memory(&self, bounds: &Bounds) -> Result<Memory> {
         if bounds.visual_prompts > MAX_PROMPTS {
             let (max, got) = (MAX_PROMPTS as u64, bounds.visual_prompts as u64);
@@ -99,6 +101,7 @@ impl Model<Cpu> {
 
 impl Session<Cpu> {
     /// Takes the memory of every step of the largest question.
+    #[inline]
     fn measure(&mut self, image: &EncodedImage<Cpu>, visual_prompts: usize, maps: &Arena) -> Result<()> {
         let (model, backend) = (&self.model, &self.backend);
         let llm = &model.modules().llm;
