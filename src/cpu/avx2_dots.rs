@@ -15,7 +15,6 @@ const TILE_ROWS: usize = 3;
 impl Dots for Avx2 {
     type Lanes = Avx2;
     const DOT_COLS: usize = N;
-    const FLOAT_COLS: usize = N;
     const COLS: usize = COLS;
     const TILE_ROWS: usize = TILE_ROWS;
 

@@ -9,7 +9,7 @@ use core::arch::x86_64::*;
 use super::avx512_panels::{pack, tiles_plain, tiles_vnni};
 use super::dots::{CHUNK, CHUNK_GROUPS, Dots, Integer, Panel, Row, Strip};
 use super::isa::{Avx512, Avx512Vnni};
-use super::lanes::K_BLOCK;
+use super::lanes::{K_BLOCK, LINE};
 use crate::weights::{Dtype, GROUP, Scheme};
 
 /// Rows of a weight that are read side by side.
@@ -17,13 +17,12 @@ pub(super) const N: usize = 16;
 /// Columns of a panel.
 pub(super) const COLS: usize = 2 * N;
 const TILE_ROWS: usize = 6;
-/// Most columns of [`Dots::dot_floats`]: two chains hide each other's latency.
-const FLOAT_COLS: usize = 2 * N;
+/// Bytes of a row by which [`Dots::dot_floats`] fetches it ahead.
+const AHEAD: usize = 1024;
 
 impl Dots for Avx512 {
     type Lanes = Avx512;
     const DOT_COLS: usize = N;
-    const FLOAT_COLS: usize = FLOAT_COLS;
     const COLS: usize = COLS;
     const TILE_ROWS: usize = TILE_ROWS;
 
@@ -80,7 +79,6 @@ impl Dots for Avx512 {
 impl Dots for Avx512Vnni {
     type Lanes = Avx512;
     const DOT_COLS: usize = N;
-    const FLOAT_COLS: usize = FLOAT_COLS;
     const COLS: usize = COLS;
     const TILE_ROWS: usize = TILE_ROWS;
 
@@ -137,7 +135,7 @@ const fn offset<const VNNI: bool>(scheme: Scheme) -> i32 {
 }
 
 fn check_floats(strip: &Strip<Dtype>, x: &[f32], out: &[f32]) {
-    assert!((1..=FLOAT_COLS).contains(&strip.cols) && out.len() >= strip.cols && x.len() >= strip.k);
+    assert!((1..=N).contains(&strip.cols) && out.len() >= strip.cols && x.len() >= strip.k);
     assert!(strip.bytes.len() >= (strip.cols - 1) * strip.stride + strip.k * strip.kind.size());
 }
 
@@ -235,79 +233,64 @@ pub(super) fn left(width: usize, at: usize) -> __mmask64 {
 /// AVX-512; `check_floats`.
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c")]
 unsafe fn dot_floats<const SIZE: usize, const BF16: bool>(strip: Strip<Dtype>, x: &[f32], out: &mut [f32]) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        match strip.cols {
-            0..=N => chains::<SIZE, BF16, 1>(strip, x, out),
-            _ => chains::<SIZE, BF16, 2>(strip, x, out),
-        }
-    }
-}
-
-/// As [`dot_floats`] for `PARTS` times sixteen columns.
-#[inline(always)]
-unsafe fn chains<const SIZE: usize, const BF16: bool, const PARTS: usize>(
-    strip: Strip<Dtype>,
-    x: &[f32],
-    out: &mut [f32],
-) {
     let Strip { bytes, stride, cols, k, .. } = strip;
     // SAFETY: the caller's promise; rows that do not exist repeat the last one, and masked bytes are not accessed.
     unsafe {
-        let mut rows = [[bytes.as_ptr(); N]; PARTS];
-        for (i, row) in rows.as_flattened_mut().iter_mut().enumerate() {
-            *row = row.add(i.min(cols - 1) * stride);
-        }
-        // What comes next lies behind these rows.
-        let ahead = PARTS * N * stride;
-        let mut totals = [_mm512_setzero_ps(); PARTS];
+        let row = |i: usize| bytes.as_ptr().add(i.min(cols - 1) * stride);
+        let rows: [*const u8; N] = core::array::from_fn(row);
+        // Behind these rows lie the ones that come next.
+        let (width, next_rows, line) = (k * SIZE, N * stride, LINE / SIZE);
+        let mut total = _mm512_setzero_ps();
         for block in (0..k).step_by(K_BLOCK) {
             let end = k.min(block + K_BLOCK);
-            let mut sums = [_mm512_setzero_ps(); PARTS];
-            for from in (block..end).step_by(N) {
-                for (rows, sum) in rows.iter().zip(&mut sums) {
-                    let count = N.min(end - from);
-                    if count == N {
-                        let cells = elements::<SIZE, BF16>(rows, from, ahead);
-                        *sum = chain(cells, x.as_ptr().add(from), *sum);
-                        continue;
+            let mut sum = _mm512_setzero_ps();
+            for from in (block..end).step_by(line) {
+                if end - from >= line {
+                    let within = from * SIZE + AHEAD < width;
+                    let ahead = if within { AHEAD } else { (AHEAD + next_rows).wrapping_sub(width) };
+                    // A line is read at once: rows that are pages apart drive each other out of the nearest cache.
+                    let lines = line_elements::<SIZE, BF16>(&rows, from, ahead);
+                    for (i, cells) in lines.into_iter().take(line / N).enumerate() {
+                        sum = chain(cells, x.as_ptr().add(from + i * N), sum);
                     }
-                    let columns = last_elements::<SIZE, BF16>(rows, from, count);
-                    for (&column, &x) in columns.iter().zip(&x[from..end]) {
-                        *sum = _mm512_fmadd_ps(_mm512_set1_ps(x), _mm512_castsi512_ps(column), *sum);
+                    continue;
+                }
+                for from in (from..end).step_by(N) {
+                    let count = N.min(end - from);
+                    let columns = last_elements::<SIZE, BF16>(&rows, from, count);
+                    for (&column, &x) in columns.iter().zip(&x[from..from + count]) {
+                        sum = _mm512_fmadd_ps(_mm512_set1_ps(x), _mm512_castsi512_ps(column), sum);
                     }
                 }
             }
-            for (total, sum) in totals.iter_mut().zip(sums) {
-                *total = if block == 0 { sum } else { _mm512_add_ps(*total, sum) };
-            }
+            total = if block == 0 { sum } else { _mm512_add_ps(total, sum) };
         }
-        for (part, &total) in totals.iter().enumerate() {
-            let cols = N.min(cols.saturating_sub(part * N));
-            let out = out.as_mut_ptr().wrapping_add(part * N);
-            _mm512_mask_storeu_ps(out, ((1u32 << cols) - 1) as __mmask16, total);
-        }
+        _mm512_mask_storeu_ps(out.as_mut_ptr(), ((1u32 << cols) - 1) as __mmask16, total);
     }
 }
 
-/// Sixteen elements of sixteen rows from element `from` on as `f32`, while those `ahead` bytes behind are fetched.
+/// A cache line of elements of sixteen rows from element `from` on as `f32`, sixteen elements at a time (sixteen in all where
+/// an element has four bytes), while the lines `ahead` bytes behind are fetched.
 #[inline(always)]
-unsafe fn elements<const SIZE: usize, const BF16: bool>(
+unsafe fn line_elements<const SIZE: usize, const BF16: bool>(
     rows: &[*const u8; N],
     from: usize,
     ahead: usize,
-) -> [__m512i; N] {
+) -> [[__m512i; N]; 2] {
     // SAFETY: the caller's promise.
     unsafe {
-        let mut cells = [_mm512_setzero_si512(); N];
-        for (cell, row) in cells.iter_mut().zip(rows) {
+        let mut cells = [[_mm512_setzero_si512(); N]; 2];
+        for (i, row) in rows.iter().enumerate() {
             let at = row.add(from * SIZE);
             _mm_prefetch::<_MM_HINT_T1>(at.wrapping_add(ahead).cast());
-            *cell = match (SIZE, BF16) {
-                (4, _) => _mm512_loadu_si512(at.cast()),
-                (_, true) => widen(_mm256_loadu_si256(at.cast())),
-                _ => _mm512_castps_si512(load_halves(at)),
-            };
+            for (part, cells) in cells.iter_mut().take(LINE / SIZE / N).enumerate() {
+                let at = at.add(part * N * SIZE);
+                cells[i] = match (SIZE, BF16) {
+                    (4, _) => _mm512_loadu_si512(at.cast()),
+                    (_, true) => widen(_mm256_loadu_si256(at.cast())),
+                    _ => _mm512_castps_si512(load_halves(at)),
+                };
+            }
         }
         cells
     }

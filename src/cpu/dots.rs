@@ -119,10 +119,8 @@ impl Row<'_> {
 pub(super) trait Dots: Copy {
     /// The vectors of the same instruction set.
     type Lanes: Lanes;
-    /// Most columns of [`Dots::dot`].
+    /// Most columns of [`Dots::dot`] and [`Dots::dot_floats`].
     const DOT_COLS: usize;
-    /// Most columns of [`Dots::dot_floats`].
-    const FLOAT_COLS: usize;
     /// Columns of a panel, at most [`MAX_COLS`].
     const COLS: usize;
     /// Most rows of a tile.

@@ -40,10 +40,9 @@ impl DotOp for Run<'_, '_> {
         let Run { x, weight, col, mut out, finish } = self;
         let k = x.cols;
         let (cols, stride) = (out.cols(), weight.stride * weight.dtype().size());
-        for from in (0..cols).step_by(D::FLOAT_COLS) {
+        for from in (0..cols).step_by(D::DOT_COLS) {
             let bytes = weight.from(col + from, 0);
-            let strip =
-                Strip { bytes, stride, cols: D::FLOAT_COLS.min(cols - from), k, kind: weight.dtype() };
+            let strip = Strip { bytes, stride, cols: D::DOT_COLS.min(cols - from), k, kind: weight.dtype() };
             for i in 0..x.rows {
                 dots.dot_floats(strip, x.row(i), &mut out.row(i)[from..from + strip.cols]);
             }

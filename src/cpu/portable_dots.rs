@@ -15,7 +15,6 @@ const TILE_ROWS: usize = 4;
 impl Dots for Portable {
     type Lanes = Portable;
     const DOT_COLS: usize = DOT_COLS;
-    const FLOAT_COLS: usize = DOT_COLS;
     const COLS: usize = COLS;
     const TILE_ROWS: usize = TILE_ROWS;
 
