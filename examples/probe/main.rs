@@ -3,7 +3,7 @@
 //!
 //!     cargo run --release --features finetune --example probe -- --model examples/tabletop/model --head linear
 //!
-//! The last line is `result head=... labels=... recall=... miou=...`.
+//! The last line is `result head=... labels=... recall=... miou=... ap=...`.
 #![forbid(unsafe_code)]
 
 #[allow(dead_code)]
@@ -131,11 +131,12 @@ fn run() -> Result<(), Box<dyn Error>> {
         score.add(&probe.predict(&cpu, tokens.view())?, &labels)?;
     }
     println!(
-        "result head={head_name} labels={labels_name} classes={} present={} scenes={scenes} test_scenes={test_scenes} loss={loss:.5} recall={:.4} miou={:.4}",
+        "result head={head_name} labels={labels_name} classes={} present={} scenes={scenes} test_scenes={test_scenes} loss={loss:.5} recall={:.4} miou={:.4} ap={:.4}",
         names.len(),
         score.present(),
         score.macro_recall(),
         score.miou(),
+        score.average_precision(),
     );
     Ok(())
 }
