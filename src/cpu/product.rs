@@ -101,8 +101,16 @@ impl Right<'_> {
             }
             Right::Columns(matrix) => {
                 for (i, cells) in panel[..k * L::PANEL].chunks_exact_mut(L::PANEL).enumerate() {
+                    let from = &matrix.row(first + i)[col..col + cols];
+                    if cols == L::PANEL {
+                        // A call of `memmove` for so few costs more than the copy.
+                        for (from, to) in from.chunks_exact(L::N).zip(cells.chunks_exact_mut(L::N)) {
+                            lanes.store(lanes.load(from), to);
+                        }
+                        continue;
+                    }
                     let (head, tail) = cells.split_at_mut(cols);
-                    head.copy_from_slice(&matrix.row(first + i)[col..col + cols]);
+                    head.copy_from_slice(from);
                     tail.fill(0.0);
                 }
             }
