@@ -16,24 +16,51 @@ use std::process::ExitCode;
 use common::arguments::{Arguments, exit_code};
 use common::world;
 use tabletop::{FULL, Scene};
+use triplet::backend::Backend;
+use triplet::cpu::Cpu;
+use triplet::device::{Device, OnBackend};
 use triplet::image::ImageView;
 use triplet::model::Model;
 use triplet::session::Question;
 use triplet::trp::GuideMode;
 
-const USAGE: &str = "answers [--model DIR] [--first-seed N] [--questions N]";
+const USAGE: &str = "answers [--model DIR] [--first-seed N] [--questions N] [--device auto|cpu|cuda:N]";
 
 fn main() -> ExitCode {
     exit_code(run())
 }
 
 fn run() -> Result<(), Box<dyn Error>> {
-    let arguments = Arguments::read(&["model", "first-seed", "questions"], &[], USAGE)?;
+    let arguments = Arguments::read(&["model", "first-seed", "questions", "device"], &[], USAGE)?;
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/tabletop/model");
-    let model = Model::open(arguments.text("model").map_or(shipped, PathBuf::from))?;
-    let mut seed: u64 = arguments.number("first-seed")?.unwrap_or(2_000_000);
-    let wanted: usize = arguments.number("questions")?.unwrap_or(500);
+    let answers = Answers {
+        dir: arguments.text("model").map_or(shipped, PathBuf::from),
+        seed: arguments.number("first-seed")?.unwrap_or(2_000_000),
+        wanted: arguments.number("questions")?.unwrap_or(500),
+    };
+    let device: Device = arguments.text("device").unwrap_or("cpu").parse()?;
+    let opened = device.open(Cpu::new())?;
+    eprintln!("computing on {opened}");
+    opened.run(answers)
+}
 
+/// The rest of the program, on whatever backend was asked for.
+struct Answers {
+    dir: PathBuf,
+    seed: u64,
+    wanted: usize,
+}
+
+impl OnBackend for Answers {
+    type Out = Result<(), Box<dyn Error>>;
+
+    fn run<B: Backend>(self, backend: B) -> Self::Out {
+        answers(&Model::open_on(backend, &self.dir)?, self.seed, self.wanted)
+    }
+}
+
+/// Asks `wanted` questions about the scenes from `seed` on.
+fn answers<B: Backend>(model: &Model<B>, mut seed: u64, wanted: usize) -> Result<(), Box<dyn Error>> {
     let mut session = model.session()?;
     let mut out = std::io::stdout().lock();
     let mut asked = 0;

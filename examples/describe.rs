@@ -21,7 +21,9 @@ use common::overlay::Overlay;
 use common::picture::Picture;
 use tabletop::asker::Asker;
 use tabletop::{FULL, Scene};
+use triplet::backend::Backend;
 use triplet::cpu::Cpu;
+use triplet::device::{Device, OnBackend};
 use triplet::image::ImageView;
 use triplet::model::Model;
 use triplet::reply::{DepthUnit, Reply, Target, Triplet};
@@ -29,7 +31,7 @@ use triplet::session::Question;
 use triplet::trp::{Task, Unit};
 
 const USAGE: &str = "describe [--model DIR] [--image FILE.png | --seed N] [--task NAME --question TEXT]
-         [--out FILE.png] [--threads N]
+         [--out FILE.png] [--threads N] [--device NAME]
   --model DIR      model directory; default: the one that ships with the repository
   --image FILE     the picture; default: a tabletop scene
   --seed N         the scene's seed
@@ -37,7 +39,8 @@ const USAGE: &str = "describe [--model DIR] [--image FILE.png | --seed N] [--tas
                    gcg_segmentation, keypoint_detection, grounding_keypoints or depth
   --question TEXT  the question; without one, several are asked
   --out FILE       the overlay; default: out/describe.png
-  --threads N      threads to compute on; default: all cores";
+  --threads N      threads to compute on; default: all cores
+  --device NAME    auto, cpu, or with the feature cuda: cuda:0, cuda:1, ...; default: cpu";
 
 /// The scene that is shown unless the caller asks for another one; not among those that the model was trained on.
 const SEED: u64 = 1_000_029;
@@ -47,7 +50,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Box<dyn Error>> {
-    let names = ["model", "image", "seed", "task", "question", "out", "threads"];
+    let names = ["model", "image", "seed", "task", "question", "out", "threads", "device"];
     let arguments = Arguments::read(&names, &[], USAGE)?;
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/tabletop/model");
     let dir = arguments.text("model").map_or(shipped, PathBuf::from);
@@ -68,43 +71,63 @@ fn run() -> Result<(), Box<dyn Error>> {
         _ => return Err(format!("--task and --question go together\n{USAGE}").into()),
     };
 
-    let start = Instant::now();
-    let model = Model::open_on(cpu, &dir)?;
-    for warning in model.warnings() {
-        eprintln!("warning: {warning}");
-    }
-    eprintln!("opened {} in {:.0} ms", dir.display(), start.elapsed().as_secs_f64() * 1e3);
+    let device: Device = arguments.text("device").unwrap_or("cpu").parse()?;
+    let opened = device.open(cpu)?;
+    eprintln!("computing on {opened}");
+    opened.run(Describe { dir, picture, questions, out })
+}
 
-    let mut session = model.session()?;
-    let start = Instant::now();
-    let image = session.encode(&ImageView::rgb8(&picture.pixels, picture.width, picture.height)?)?;
-    eprintln!(
-        "encoded {}x{} pixels in {:.0} ms",
-        picture.width,
-        picture.height,
-        start.elapsed().as_secs_f64() * 1e3
-    );
+/// The rest of the program, on whatever backend was asked for.
+struct Describe {
+    dir: PathBuf,
+    picture: Picture,
+    questions: Vec<(Task, String)>,
+    out: PathBuf,
+}
 
-    let mut triplets = Vec::new();
-    for (task, text) in questions {
+impl OnBackend for Describe {
+    type Out = Result<(), Box<dyn Error>>;
+
+    fn run<B: Backend>(self, backend: B) -> Self::Out {
+        let Describe { dir, picture, questions, out } = self;
         let start = Instant::now();
-        let reply = session.ask(&image, &Question::new(task, text.as_str()))?;
-        eprintln!("answered in {:.0} ms", start.elapsed().as_secs_f64() * 1e3);
-        print(task, &text, &reply);
-        triplets.extend(reply.triplets);
-    }
+        let model = Model::open_on(backend, &dir)?;
+        for warning in model.warnings() {
+            eprintln!("warning: {warning}");
+        }
+        eprintln!("opened {} in {:.0} ms", dir.display(), start.elapsed().as_secs_f64() * 1e3);
 
-    // Masks lie under everything else.
-    triplets.sort_by_key(|triplet| triplet.unit != Some(Unit::Mask));
-    let mut overlay = Overlay::new(&picture);
-    triplets.iter().for_each(|triplet| overlay.draw(triplet));
-    let (mut drawn, depth_maps) = overlay.finish();
-    for depth in &depth_maps {
-        drawn = drawn.beside(depth);
+        let mut session = model.session()?;
+        let start = Instant::now();
+        let image = session.encode(&ImageView::rgb8(&picture.pixels, picture.width, picture.height)?)?;
+        eprintln!(
+            "encoded {}x{} pixels in {:.0} ms",
+            picture.width,
+            picture.height,
+            start.elapsed().as_secs_f64() * 1e3
+        );
+
+        let mut triplets = Vec::new();
+        for (task, text) in questions {
+            let start = Instant::now();
+            let reply = session.ask(&image, &Question::new(task, text.as_str()))?;
+            eprintln!("answered in {:.0} ms", start.elapsed().as_secs_f64() * 1e3);
+            print(task, &text, &reply);
+            triplets.extend(reply.triplets);
+        }
+
+        // Masks lie under everything else.
+        triplets.sort_by_key(|triplet| triplet.unit != Some(Unit::Mask));
+        let mut overlay = Overlay::new(&picture);
+        triplets.iter().for_each(|triplet| overlay.draw(triplet));
+        let (mut drawn, depth_maps) = overlay.finish();
+        for depth in &depth_maps {
+            drawn = drawn.beside(depth);
+        }
+        drawn.write(&out)?;
+        eprintln!("drew {}", out.display());
+        Ok(())
     }
-    drawn.write(&out)?;
-    eprintln!("drew {}", out.display());
-    Ok(())
 }
 
 /// A rendered scene and questions of every kind of target about it.

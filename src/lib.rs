@@ -14,6 +14,7 @@ pub mod config;
 pub mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
+pub mod device;
 pub mod error;
 #[cfg(feature = "finetune")]
 pub mod finetune;

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use triplet::device::Device;
+
 /// What `--help` prints.
 pub const USAGE: &str = "\
 usage: cargo run --release --example evaluate -- [options]
@@ -11,6 +13,7 @@ usage: cargo run --release --example evaluate -- [options]
   --prior-scenes N      how many scenes the prior is fitted on, from seed 800000 (500)
   --model DIR           model directory (examples/tabletop/model)
   --threads N           scenes in work at a time, a thread each (all cores)
+  --device NAME         auto, cpu, cuda:0, ...: where the model computes (cpu)
   --no-teacher-forced   leave out the run over the true answers
   --json FILE           write the figures to FILE too
   --check               fail when a floor is missed or a question gets an error";
@@ -31,6 +34,8 @@ pub struct Arguments {
     pub model: PathBuf,
     /// Worker threads, at least 1.
     pub threads: usize,
+    /// Where the model computes.
+    pub device: Device,
     /// Whether to run over the true answers as well.
     pub teacher_forced: bool,
     /// Where the figures are written as JSON.
@@ -53,6 +58,7 @@ impl Arguments {
             prior_scenes: 500,
             model: PathBuf::from("examples/tabletop/model"),
             threads: std::thread::available_parallelism().map_or(1, usize::from),
+            device: Device::Cpu,
             teacher_forced: true,
             json: None,
             check: false,
@@ -69,6 +75,10 @@ impl Arguments {
                 "--prior-scenes" => arguments.prior_scenes = number(&name, words.next(), 1, 100_000)?,
                 "--threads" => arguments.threads = number(&name, words.next(), 1, 256)? as usize,
                 "--model" => arguments.model = PathBuf::from(value(&name, words.next())?),
+                "--device" => {
+                    arguments.device =
+                        value(&name, words.next())?.parse().map_err(|e| format!("{name}: {e}"))?;
+                }
                 "--json" => arguments.json = Some(PathBuf::from(value(&name, words.next())?)),
                 _ => return Err(format!("unknown option {name:?}\n{USAGE}")),
             }

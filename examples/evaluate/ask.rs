@@ -3,20 +3,21 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use triplet::backend::Backend;
 use triplet::image::ImageView;
 use triplet::reply::{self, DepthUnit, Reply};
 use triplet::session::EncodedImage;
 use triplet::text::Tokenizer;
 use triplet::trp::{Plan, PlanItem};
-use triplet::{Cpu, Model, Session};
+use triplet::{Model, Session};
 
 use crate::library;
 use crate::question::{Answer, Claimed, Guess, Picture, Question, Target};
 use crate::world::Case;
 
 /// A model with what it takes to write down true answers as tokens.
-pub struct Asked {
-    model: Model,
+pub struct Asked<B: Backend> {
+    model: Model<B>,
     tokenizer: Tokenizer,
 }
 
@@ -32,14 +33,14 @@ pub struct Answers {
     pub time: Duration,
 }
 
-impl Asked {
-    /// Opens a model directory; its answers are computed on the calling thread.
+impl<B: Backend> Asked<B> {
+    /// Opens a model directory; its answers are computed on `backend`.
     ///
     /// # Errors
     /// The library's message.
-    pub fn open(dir: &Path) -> Result<Asked, String> {
+    pub fn open(backend: B, dir: &Path) -> Result<Asked<B>, String> {
         let message = |error: triplet::Error| format!("{}: {error}", dir.display());
-        let model = Model::open_on(Cpu::with_threads(1), dir).map_err(message)?;
+        let model = Model::open_on(backend, dir).map_err(message)?;
         let path = dir.join("tokenizer.json");
         let json = std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         let tokenizer = Tokenizer::from_bytes("tokenizer.json", &json).map_err(message)?;
@@ -50,7 +51,7 @@ impl Asked {
     ///
     /// # Errors
     /// The library's message.
-    pub fn session(&self) -> Result<Session, String> {
+    pub fn session(&self) -> Result<Session<B>, String> {
         self.model.session().map_err(|error| error.to_string())
     }
 
@@ -58,7 +59,7 @@ impl Asked {
     ///
     /// # Errors
     /// The library's message, with the scene.
-    pub fn encode(&self, session: &Session, picture: &Picture) -> Result<EncodedImage<Cpu>, String> {
+    pub fn encode(&self, session: &Session<B>, picture: &Picture) -> Result<EncodedImage<B>, String> {
         ImageView::rgb8(&picture.rgb, picture.width, picture.height)
             .and_then(|view| session.encode(&view))
             .map_err(|error| format!("scene {}: {error}", picture.seed))
@@ -70,8 +71,8 @@ impl Asked {
     /// The library's message, with the question.
     pub fn ask(
         &self,
-        session: &mut Session,
-        image: &EncodedImage<Cpu>,
+        session: &mut Session<B>,
+        image: &EncodedImage<B>,
         case: &Case,
         forced: bool,
     ) -> Result<Answers, String> {

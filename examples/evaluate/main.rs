@@ -28,6 +28,9 @@ use question::Answer;
 use report::Report;
 use tabletop::ordered::in_order;
 use tally::Tally;
+use triplet::Cpu;
+use triplet::backend::Backend;
+use triplet::device::OnBackend;
 
 fn main() -> ExitCode {
     match run() {
@@ -40,16 +43,35 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether everything that `--check` asks for holds.
+/// Reads the arguments and measures; whether everything that `--check` asks for holds.
 fn run() -> Result<bool, String> {
     let arguments = Arguments::parse(std::env::args().skip(1))?;
     if arguments.help {
         println!("{USAGE}");
         return Ok(true);
     }
-    let asked = Asked::open(&arguments.model)?;
-    let prior = fit(&arguments)?;
-    let (report, times) = evaluate(&arguments, &asked, &prior)?;
+    // A scene has a thread; the CPU computes on it.
+    let opened = arguments.device.open(Cpu::with_threads(1)).map_err(|error| error.to_string())?;
+    eprintln!("evaluate: computing on {opened}");
+    opened.run(Evaluate(arguments))
+}
+
+/// The rest of the program, on whatever backend was asked for.
+struct Evaluate(Arguments);
+
+impl OnBackend for Evaluate {
+    type Out = Result<bool, String>;
+
+    fn run<B: Backend>(self, backend: B) -> Self::Out {
+        let asked = Asked::open(backend, &self.0.model)?;
+        measure(&self.0, &asked)
+    }
+}
+
+/// Whether everything that `--check` asks for holds.
+fn measure<B: Backend>(arguments: &Arguments, asked: &Asked<B>) -> Result<bool, String> {
+    let prior = fit(arguments)?;
+    let (report, times) = evaluate(arguments, asked, &prior)?;
     if let Some(line) = time_line(times, arguments.threads) {
         eprintln!("{line}");
     }
@@ -92,7 +114,11 @@ struct SceneResult {
     times: Vec<Duration>,
 }
 
-fn evaluate(arguments: &Arguments, asked: &Asked, prior: &Prior) -> Result<(Report, Vec<Duration>), String> {
+fn evaluate<B: Backend>(
+    arguments: &Arguments,
+    asked: &Asked<B>,
+    prior: &Prior,
+) -> Result<(Report, Vec<Duration>), String> {
     let mut sum = SceneResult::default();
     let mut errors = 0;
     let mut progress = Progress::new("scenes", arguments.scenes);
@@ -132,7 +158,12 @@ fn evaluate(arguments: &Arguments, asked: &Asked, prior: &Prior) -> Result<(Repo
 ///
 /// # Errors
 /// When there is no memory for a session.
-fn one_scene(arguments: &Arguments, asked: &Asked, prior: &Prior, seed: u64) -> Result<SceneResult, String> {
+fn one_scene<B: Backend>(
+    arguments: &Arguments,
+    asked: &Asked<B>,
+    prior: &Prior,
+    seed: u64,
+) -> Result<SceneResult, String> {
     let mut session = asked.session()?;
     let (picture, cases) = world::scene(seed);
     let mut result = SceneResult { questions: cases.len(), ..SceneResult::default() };

@@ -161,11 +161,11 @@ pub enum Resize {
 }
 
 /// A device that computes: memory for matrices and weights, and the operations. Cheap to clone; clones share all of it.
-pub trait Backend: Clone {
+pub trait Backend: Clone + Send + Sync {
     /// Memory of one matrix.
-    type Buffer;
+    type Buffer: Send + Sync;
     /// A stored tensor in the backend's hands (for the CPU: the mapped bytes themselves).
-    type Stored: Clone;
+    type Stored: Clone + Send + Sync;
 
     /// Takes a tensor of the weights file; the CPU neither copies nor converts it.
     ///
