@@ -100,6 +100,14 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether a device is lost to this process with everything on it: the model has to be opened on another one, see
+    /// [`ModelDir`](crate::config::ModelDir), pictures to be encoded and sessions to be begun there.
+    pub fn is_lost(&self) -> bool {
+        matches!(self, Error::Device { lost: true, .. })
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

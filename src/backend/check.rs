@@ -57,6 +57,16 @@ pub fn download<B: Backend>(x: View<B>, len: usize) -> Result<()> {
     })
 }
 
+/// [`Backend::select_token`].
+///
+/// # Errors
+/// [`Error::Shape`].
+pub fn select_token<B: Backend>(logits: View<B>) -> Result<()> {
+    ensure(logits.rows() == 1 && u32::try_from(logits.cols()).is_ok(), "select_token.logits", || {
+        format!("{}x{} where one row is needed", logits.rows(), logits.cols())
+    })
+}
+
 /// [`Backend::read`].
 ///
 /// # Errors

@@ -15,6 +15,7 @@
 
 pub mod check;
 mod matrix;
+pub(crate) mod select;
 #[cfg(feature = "finetune")]
 mod train;
 #[cfg(feature = "finetune")]
@@ -23,6 +24,7 @@ pub mod train_check;
 use alloc::vec::Vec;
 
 pub use matrix::{Columns, Matrix, View, Weight};
+pub use select::{SelectToken, Selected};
 #[cfg(feature = "finetune")]
 pub use train::{AdamwStep, AttentionGradients, LinearGradients, LinearParameters, NormGradients, Train};
 
@@ -381,4 +383,13 @@ pub trait Backend: Clone + Send + Sync {
     /// # Errors
     /// [`Error::Shape`].
     fn resize(&self, x: View<Self>, from: Grid, to: Grid, resize: Resize) -> Result<Matrix<Self>>;
+
+    /// Chooses a token by its logits, one row of them: the likeliest or one that is drawn, among those that are allowed. A
+    /// device brings back the choice alone. Where a device computes otherwise than the host, a draw may differ in which of two
+    /// tokens it takes where the random number lies within 1e-9 of the border between them. While sizes are measured nothing is
+    /// chosen.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where `logits` is not one row.
+    fn select_token(&self, logits: View<Self>, select: &mut SelectToken) -> Result<Selected>;
 }

@@ -10,8 +10,9 @@ use crate::weights::{Access, Weights, read_file};
 /// Longest `tokenizer.json` that is read, in bytes.
 const MAX_TOKENIZER: u64 = 256 << 20;
 
-/// The parts of a model directory.
-#[derive(Debug)]
+/// The parts of a model directory. A clone shares the bytes of the weights: whoever keeps one can open the model once more, on
+/// the CPU for one where a GPU was lost, without a file being read again.
+#[derive(Clone, Debug)]
 pub struct ModelDir {
     /// `config.json`.
     pub config: Config,

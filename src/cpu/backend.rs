@@ -15,7 +15,8 @@ use super::{
 };
 use crate::arena::{Arena, Buffer, Room};
 use crate::backend::{
-    Activation, Attention, Backend, Conv, Epilogue, Grid, Matrix, Resize, View, Weight, check,
+    Activation, Attention, Backend, Conv, Epilogue, Grid, Matrix, Resize, SelectToken, Selected, View,
+    Weight, check, select,
 };
 use crate::checked::{Size, quotient};
 use crate::error::{Error, Result};
@@ -353,5 +354,9 @@ impl Backend for Cpu {
             resize::resize(self, Mat::new(x)?, from, to, resize, scratch, out);
             Ok(())
         })
+    }
+
+    fn select_token(&self, logits: View<Cpu>, select: &mut SelectToken) -> Result<Selected> {
+        select::on_host(self, logits, select)
     }
 }

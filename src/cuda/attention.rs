@@ -38,6 +38,12 @@ pub(super) const SIGNATURE: Signature = Signature {
     threads: 128,
 };
 
+/// `cuda/attention_sm80.ptx`
+pub(super) const TENSOR: Signature = Signature { entry: "triplet_attention_sm80", ..SIGNATURE };
+
+/// Widest head that [`Kernel::AttentionTensor`] takes, and the rows of its blocks.
+const TENSOR_COLUMNS: usize = 64;
+
 /// `cuda/attention_merge.ptx`
 pub(super) const MERGE: Signature = Signature {
     entry: "triplet_attention_merge",
@@ -85,6 +91,9 @@ pub(super) fn attention(
     let rows = elements(queries, quotient(heads, kv_heads))?.div_ceil(per_block);
     let shared = narrow(4 * ((per_block + 32) * width + 32 * per_block))?;
     let splits = if keys > PART && rows * kv_heads < BUSY { keys.div_ceil(PART) } else { 1 };
+    // A query at a time is no work for them.
+    let tensor =
+        queries > 1 && splits == 1 && d.max(e) <= TENSOR_COLUMNS && cuda.uses(Kernel::AttentionTensor);
     let all_rows = Size::new(queries).times(heads)?;
     let partial = match splits {
         1 => None,
@@ -124,6 +133,12 @@ pub(super) fn attention(
         Argument::F32(scale),
         Argument::F32(soft_cap.unwrap_or(0.0)),
     ];
+    if tensor {
+        let rows = elements(queries, quotient(heads, kv_heads))?.div_ceil(TENSOR_COLUMNS);
+        let grid = [narrow(rows)?, blocks(kv_heads, 1)?, 1];
+        cuda.launch(Kernel::AttentionTensor, [grid, [128, 1, 1]], 0, &arguments)?;
+        return Ok(out);
+    }
     let grid = [narrow(rows)?, blocks(kv_heads, 1)?, blocks(splits, 1)?];
     cuda.launch(Kernel::Attention, [grid, [threads, 1, 1]], shared, &arguments)?;
     if splits > 1 {

@@ -11,15 +11,16 @@ use super::queue::{Item, Queue};
 use super::signature::Argument;
 use super::transfer::Transfer;
 use super::{
-    Block, Cuda, Shared, Stored, activate, add, attention, conv2d, copy, embedding, group_norm, is_finite,
-    layer_norm, linear, matmul, resize, rms_norm, rope,
+    Block, Cuda, Integers, Shared, Stored, activate, add, attention, conv2d, copy, embedding, group_norm,
+    is_finite, layer_norm, linear, matmul, resize, rms_norm, rope, select_token,
 };
 use crate::arena::Arena;
 use crate::backend::{
-    Activation, Attention, Backend, Conv, Epilogue, Grid, Matrix, Resize, View, Weight, check,
+    Activation, Attention, Backend, Conv, Epilogue, Grid, Matrix, Resize, SelectToken, Selected, View,
+    Weight, check,
 };
 use crate::error::Result;
-use crate::weights::Tensor;
+use crate::weights::{Quantised, Tensor};
 
 /// A byte that makes NaN of every float.
 const NAN: u8 = 0xFF;
@@ -66,6 +67,14 @@ impl Cuda {
         Ok(block)
     }
 
+    /// A block of weights.
+    fn weight(&self, bytes: &[u8]) -> Result<Arc<Block>> {
+        let block = self.shared.weights.take("weights", bytes.len())?;
+        self.flush()?;
+        self.shared.transfer().upload(&self.shared.stream, &block, bytes, true)?;
+        Ok(Arc::new(block))
+    }
+
     /// As [`Cuda::uploaded`], kept for the next call with the same bytes.
     pub(super) fn constant(&self, what: &'static str, bytes: &[u8]) -> Result<Arc<Block>> {
         let mut constants = locked(&self.shared.constants);
@@ -89,11 +98,14 @@ impl Backend for Cuda {
     type Stored = Stored;
 
     fn store(&self, tensor: &Tensor) -> Result<Stored> {
-        let bytes = tensor.bytes();
-        let block = self.shared.weights.take("weights", bytes.len())?;
-        self.flush()?;
-        self.shared.transfer().upload(&self.shared.stream, &block, bytes, true)?;
-        Ok(Stored { block: Arc::new(block), dtype: tensor.dtype() })
+        Ok(Stored { block: self.weight(tensor.bytes())?, dtype: tensor.dtype(), integers: None })
+    }
+
+    fn store_quantised(&self, matrix: &Quantised) -> Result<Stored> {
+        let scales = self.weight(matrix.scales().bytes())?;
+        let integers = Integers { scheme: matrix.scheme(), sizes: matrix.sizes(), scales };
+        let block = self.weight(matrix.bytes())?;
+        Ok(Stored { block, dtype: matrix.scales().dtype(), integers: Some(integers) })
     }
 
     fn zeros(&self, rows: usize, cols: usize) -> Result<Matrix<Cuda>> {
@@ -267,5 +279,10 @@ impl Backend for Cuda {
     fn resize(&self, x: View<Cuda>, from: Grid, to: Grid, resize: Resize) -> Result<Matrix<Cuda>> {
         let rows = check::resize(x, from, to)?;
         resize::resize(self, x, [from, to], rows, resize)
+    }
+
+    fn select_token(&self, logits: View<Cuda>, select: &mut SelectToken) -> Result<Selected> {
+        check::select_token(logits)?;
+        select_token::select_token(self, logits, select)
     }
 }

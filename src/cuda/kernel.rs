@@ -6,7 +6,7 @@ use alloc::string::String;
 use super::signature::Signature;
 use super::{
     activate, add, attention, conv2d, copy, embedding, group_norm, is_finite, layer_norm, linear, matmul,
-    resize, rms_norm, rope,
+    quantised, resize, rms_norm, rope, select_token,
 };
 
 /// A kernel, named as its file in `cuda/`.
@@ -35,6 +35,8 @@ pub enum Kernel {
     GroupNorm,
     /// Product with a stored weight, and what comes after it.
     Linear,
+    /// As [`Kernel::Linear`] on tensor cores, where the device has them.
+    LinearTensor,
     /// As [`Kernel::Linear`], for few rows.
     LinearRow,
     /// Product of two matrices.
@@ -45,8 +47,18 @@ pub enum Kernel {
     Depthwise,
     /// Softmax attention.
     Attention,
+    /// As [`Kernel::Attention`] on tensor cores, where the device has them.
+    AttentionTensor,
     /// The parts of an attention whose keys were split.
     AttentionMerge,
+    /// A matrix in integers as the numbers that it stands for.
+    Dequantise,
+    /// As [`Kernel::LinearRow`] with a weight in integers.
+    LinearRowQuantised,
+    /// Choice of a token from logits.
+    SelectToken,
+    /// What the log-probability of the choice is made of.
+    LogProbability,
 }
 
 /// A file of `cuda/`: its name without the ending, and its text.
@@ -58,7 +70,7 @@ pub(super) struct Text {
 
 impl Kernel {
     /// Every kernel.
-    pub const ALL: [Kernel; 17] = [
+    pub const ALL: [Kernel; 23] = [
         Kernel::Copy,
         Kernel::Embedding,
         Kernel::Add,
@@ -70,12 +82,18 @@ impl Kernel {
         Kernel::RmsNorm,
         Kernel::GroupNorm,
         Kernel::Linear,
+        Kernel::LinearTensor,
         Kernel::LinearRow,
         Kernel::Matmul,
         Kernel::Conv2d,
         Kernel::Depthwise,
         Kernel::Attention,
+        Kernel::AttentionTensor,
         Kernel::AttentionMerge,
+        Kernel::Dequantise,
+        Kernel::LinearRowQuantised,
+        Kernel::SelectToken,
+        Kernel::LogProbability,
     ];
 
     /// What it takes.
@@ -92,21 +110,32 @@ impl Kernel {
             Kernel::RmsNorm => &rms_norm::SIGNATURE,
             Kernel::GroupNorm => &group_norm::SIGNATURE,
             Kernel::Linear => &linear::SIGNATURE,
+            Kernel::LinearTensor => &linear::TENSOR,
             Kernel::LinearRow => &linear::ROW,
             Kernel::Matmul => &matmul::SIGNATURE,
             Kernel::Conv2d => &conv2d::SIGNATURE,
             Kernel::Depthwise => &conv2d::DEPTHWISE,
             Kernel::Attention => &attention::SIGNATURE,
+            Kernel::AttentionTensor => &attention::TENSOR,
             Kernel::AttentionMerge => &attention::MERGE,
+            Kernel::Dequantise => &quantised::DEQUANTISE,
+            Kernel::LinearRowQuantised => &quantised::LINEAR_ROW,
+            Kernel::SelectToken => &select_token::SIGNATURE,
+            Kernel::LogProbability => &select_token::LOG_PROBABILITY,
         }
     }
 
-    /// Names of its variants, the fastest first; the last is for every device.
+    /// Whether a device may be without it: another kernel then does its work.
+    pub(super) fn is_optional(self) -> bool {
+        matches!(self, Kernel::LinearTensor | Kernel::AttentionTensor)
+    }
+
+    /// Names of its variants, the fastest first; the last is for every device, unless the kernel needs tensor cores.
     pub fn variants(self) -> impl DoubleEndedIterator<Item = &'static str> {
         self.texts().iter().map(|text| text.name)
     }
 
-    /// Its variants, the fastest first; the last runs on every device.
+    /// Its variants, the fastest first; the last runs on every device that has the kernel.
     pub(super) fn texts(self) -> &'static [Text] {
         match self {
             Kernel::Copy => &[Text { name: "copy", text: include_str!("../../cuda/copy.ptx") }],
@@ -126,6 +155,9 @@ impl Kernel {
                 &[Text { name: "group_norm", text: include_str!("../../cuda/group_norm.ptx") }]
             }
             Kernel::Linear => &[Text { name: "linear", text: include_str!("../../cuda/linear.ptx") }],
+            Kernel::LinearTensor => {
+                &[Text { name: "linear_sm80", text: include_str!("../../cuda/linear_sm80.ptx") }]
+            }
             Kernel::LinearRow => {
                 &[Text { name: "linear_row", text: include_str!("../../cuda/linear_row.ptx") }]
             }
@@ -137,8 +169,24 @@ impl Kernel {
             Kernel::Attention => {
                 &[Text { name: "attention", text: include_str!("../../cuda/attention.ptx") }]
             }
+            Kernel::AttentionTensor => {
+                &[Text { name: "attention_sm80", text: include_str!("../../cuda/attention_sm80.ptx") }]
+            }
             Kernel::AttentionMerge => {
                 &[Text { name: "attention_merge", text: include_str!("../../cuda/attention_merge.ptx") }]
+            }
+            Kernel::Dequantise => {
+                &[Text { name: "dequantise", text: include_str!("../../cuda/dequantise.ptx") }]
+            }
+            Kernel::LinearRowQuantised => {
+                const TEXT: &str = include_str!("../../cuda/linear_row_quantised.ptx");
+                &[Text { name: "linear_row_quantised", text: TEXT }]
+            }
+            Kernel::SelectToken => {
+                &[Text { name: "select_token", text: include_str!("../../cuda/select_token.ptx") }]
+            }
+            Kernel::LogProbability => {
+                &[Text { name: "log_probability", text: include_str!("../../cuda/log_probability.ptx") }]
             }
         }
     }
@@ -185,13 +233,18 @@ const INCLUDES: &[(&str, &str)] = &[
     ("attention_bring", include_str!("../../cuda/attention_bring.inc")),
     ("attention_join", include_str!("../../cuda/attention_join.inc")),
     ("attention_queries", include_str!("../../cuda/attention_queries.inc")),
+    ("attention_scores_sm80", include_str!("../../cuda/attention_scores_sm80.inc")),
     ("attention_values", include_str!("../../cuda/attention_values.inc")),
+    ("attention_values_sm80", include_str!("../../cuda/attention_values_sm80.inc")),
     ("attention_weights", include_str!("../../cuda/attention_weights.inc")),
+    ("attention_weights_sm80", include_str!("../../cuda/attention_weights_sm80.inc")),
     ("attention_write", include_str!("../../cuda/attention_write.inc")),
     ("block_sum", include_str!("../../cuda/block_sum.inc")),
     ("element", include_str!("../../cuda/element.inc")),
     ("resize_axis", include_str!("../../cuda/resize_axis.inc")),
     ("resize_weight", include_str!("../../cuda/resize_weight.inc")),
+    ("split_left_sm80", include_str!("../../cuda/split_left_sm80.inc")),
+    ("split_right_sm80", include_str!("../../cuda/split_right_sm80.inc")),
     ("tile_finish", include_str!("../../cuda/tile_finish.inc")),
     ("tile_fold", include_str!("../../cuda/tile_fold.inc")),
     ("tile_gather", include_str!("../../cuda/tile_gather.inc")),
@@ -210,7 +263,7 @@ mod tests {
                 let whole = text.whole();
                 let left = whole.lines().find(|line| line.trim().starts_with("// include "));
                 assert_eq!(left, None, "{}", text.name);
-                assert!(whole.contains(kernel.signature().entry));
+                assert!(whole.contains(kernel.signature().entry), "{}", text.name);
             }
         }
     }

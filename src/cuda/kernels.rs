@@ -12,8 +12,8 @@ use crate::error::{Error, Result};
 /// Every kernel, ready to launch.
 pub(super) struct Kernels {
     context: Context,
-    /// In the order of [`Kernel::ALL`].
-    loaded: Vec<RwLock<Loaded>>,
+    /// In the order of [`Kernel::ALL`]; `None` for one that the device is without.
+    loaded: Vec<RwLock<Option<Loaded>>>,
 }
 
 /// A kernel, and the variants that are left should it turn out wrong.
@@ -38,17 +38,17 @@ impl Kernels {
         Ok(Kernels { context: context.clone(), loaded })
     }
 
-    /// Replaces a kernel by its next simpler variant; false where there is none.
+    /// Replaces a kernel by its next simpler variant, or by none where the device may be without it; false where that cannot be.
     ///
     /// # Errors
     /// As [`Kernels::load`].
     pub(super) fn step_down(&self, kernel: Kernel) -> Result<bool> {
         let Some(loaded) = self.loaded.get(kernel as usize) else { return Ok(false) };
         let mut loaded = loaded.write().unwrap_or_else(PoisonError::into_inner);
-        if loaded.left.is_empty() {
+        let left = loaded.as_mut().map(|loaded| core::mem::take(&mut loaded.left)).unwrap_or_default();
+        if left.is_empty() && !kernel.is_optional() {
             return Ok(false);
         }
-        let left = core::mem::take(&mut loaded.left);
         *loaded = compile(&self.context, kernel, left)?;
         Ok(true)
     }
@@ -60,27 +60,33 @@ impl Kernels {
     pub(super) fn with<T>(&self, kernel: Kernel, work: impl FnOnce(&Function) -> Result<T>) -> Result<T> {
         let missing = || Error::Shape { operand: "kernel", reason: format!("{kernel:?} is not loaded") };
         let loaded = self.loaded.get(kernel as usize).ok_or_else(missing)?;
-        work(&loaded.read().unwrap_or_else(PoisonError::into_inner).function)
+        let loaded = loaded.read().unwrap_or_else(PoisonError::into_inner);
+        work(&loaded.as_ref().ok_or_else(missing)?.function)
     }
 
-    /// Name of the variant in use.
-    pub(super) fn variant(&self, kernel: Kernel) -> &'static str {
-        let loaded = self.loaded.get(kernel as usize);
-        loaded.map_or("", |loaded| loaded.read().unwrap_or_else(PoisonError::into_inner).name)
+    /// Name of the variant in use; `None` where the device is without the kernel.
+    pub(super) fn variant(&self, kernel: Kernel) -> Option<&'static str> {
+        let loaded = self.loaded.get(kernel as usize)?.read().unwrap_or_else(PoisonError::into_inner);
+        loaded.as_ref().map(|loaded| loaded.name)
     }
 }
 
-/// The first of `texts` that the driver takes.
-fn compile(context: &Context, kernel: Kernel, texts: Vec<Text>) -> Result<Loaded> {
+/// The first of `texts` that the driver takes; `None` where it takes none and need not.
+fn compile(context: &Context, kernel: Kernel, texts: Vec<Text>) -> Result<Option<Loaded>> {
     let mut refused = None;
     let mut texts = texts.into_iter();
     while let Some(text) = texts.next() {
         let module = context.module(&format!("{}.ptx", text.name), &text.whole());
         match module.and_then(|module| module.function(kernel.signature().entry, 0)) {
-            Ok(function) => return Ok(Loaded { function, name: text.name, left: texts.collect() }),
+            Ok(function) => {
+                return Ok(Some(Loaded { function, name: text.name, left: texts.collect() }));
+            }
             Err(error @ Error::Device { lost: true, .. }) => return Err(error),
             Err(error) => refused = Some(error),
         }
+    }
+    if kernel.is_optional() {
+        return Ok(None);
     }
     Err(refused.unwrap_or_else(|| Error::Device {
         call: "cuModuleLoadDataEx",

@@ -5,7 +5,7 @@ use super::kernel::Kernel;
 use super::operand::{ELEMENT, Elements, Finish, Operand, blocks, narrow, size};
 use super::signature::Parameter::{U32, U64};
 use super::signature::{Argument, Signature};
-use super::{Cuda, copy};
+use super::{Cuda, copy, quantised};
 use crate::backend::{Epilogue, Matrix, View, Weight};
 use crate::checked::Size;
 use crate::error::Result;
@@ -33,6 +33,9 @@ pub(super) const SIGNATURE: Signature = Signature {
     threads: 128,
 };
 
+/// `cuda/linear_sm80.ptx`
+pub(super) const TENSOR: Signature = Signature { entry: "triplet_linear_sm80", ..SIGNATURE };
+
 /// `cuda/linear_row.ptx`
 pub(super) const ROW: Signature = Signature {
     entry: "triplet_linear_row",
@@ -57,7 +60,7 @@ pub(super) const ROW: Signature = Signature {
 };
 
 /// Most rows for which the weights are read once a row instead of once a block of rows.
-const FEW_ROWS: usize = 4;
+pub(super) const FEW_ROWS: usize = 4;
 
 /// A product, what it reads already checked.
 pub(super) struct Product {
@@ -82,6 +85,10 @@ pub(super) fn linear(
         return without_inputs(cuda, "linear", finish, x.rows(), n);
     }
     let sizes = [x.rows(), x.cols(), n];
+    if let Some(integers) = &weight.stored().integers {
+        let product = quantised::Product { x: Operand::new(cuda, x)?, finish, sizes };
+        return quantised::linear(cuda, weight, integers, product);
+    }
     // Kernels read whole weights: columns of one are laid out first.
     let part = match weight.columns() {
         Some(columns) => {
@@ -116,7 +123,7 @@ pub(super) fn without_inputs(
     product(cuda, what, Product { x, weight, finish, sizes: [rows, 1, n] })
 }
 
-fn product(cuda: &Cuda, what: &'static str, product: Product) -> Result<Matrix<Cuda>> {
+pub(super) fn product(cuda: &Cuda, what: &'static str, product: Product) -> Result<Matrix<Cuda>> {
     let Product { x, weight, finish, sizes: [rows, k, n] } = product;
     let out = cuda.matrix(what, rows, n)?;
     if rows * n == 0 {
@@ -144,7 +151,12 @@ fn product(cuda: &Cuda, what: &'static str, product: Product) -> Result<Matrix<C
         cuda.launch(Kernel::LinearRow, [grid, [256, 1, 1]], 0, &arguments)?;
     } else {
         let grid = [narrow(rows.div_ceil(64))?, blocks(n, 64)?, 1];
-        cuda.launch(Kernel::Linear, [grid, [128, 1, 1]], 0, &arguments)?;
+        let tensor = cuda.uses(Kernel::LinearTensor)
+            && k.is_multiple_of(8)
+            && x.stride.is_multiple_of(4)
+            && [x.pointer, weight.pointer].into_iter().all(|pointer| pointer.is_multiple_of(16));
+        let kernel = if tensor { Kernel::LinearTensor } else { Kernel::Linear };
+        cuda.launch(kernel, [grid, [128, 1, 1]], 0, &arguments)?;
     }
     Ok(out)
 }

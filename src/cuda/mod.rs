@@ -33,10 +33,12 @@ mod linear;
 mod matmul;
 mod operand;
 mod pool;
+mod quantised;
 mod queue;
 mod resize;
 mod rms_norm;
 mod rope;
+mod select_token;
 mod self_test;
 mod signature;
 mod transfer;
@@ -50,7 +52,7 @@ pub use signature::{Argument, Parameter, Signature};
 pub use transfer::OnUpload;
 
 use crate::error::Result;
-use crate::weights::Dtype;
+use crate::weights::{Dtype, Scheme};
 use constants::Constants;
 use driver::{DeviceInfo, Driver, Stream};
 use kernels::Kernels;
@@ -63,13 +65,26 @@ use transfer::Transfer;
 pub struct Cuda {
     shared: Arc<Shared>,
     poison: bool,
+    tensor_cores: bool,
 }
 
-/// A tensor of the weights file in the device's memory.
+/// A tensor of the weights file, or a quantised matrix, in the device's memory.
 #[derive(Clone)]
 pub struct Stored {
     block: Arc<Block>,
+    /// Type of the elements; of the scales where the elements are integers.
     dtype: Dtype,
+    /// Where the elements are integers.
+    integers: Option<Integers>,
+}
+
+/// How the integers of a [`Stored`] are meant.
+#[derive(Clone)]
+struct Integers {
+    scheme: Scheme,
+    /// `[n, k]`
+    sizes: [usize; 2],
+    scales: Arc<Block>,
 }
 
 /// What clones share. Fields go in this order: what runs is waited for before what it uses goes.
@@ -123,7 +138,7 @@ impl Cuda {
             kernels,
             stream,
         };
-        Ok(Cuda { shared: Arc::new(shared), poison: false })
+        Ok(Cuda { shared: Arc::new(shared), poison: false, tensor_cores: true })
     }
 
     /// What is known of the device.
@@ -132,8 +147,20 @@ impl Cuda {
     }
 
     /// The variant of a kernel that serves, by its file's name, for example `linear_sm80`.
+    /// Nothing where the device is without the kernel.
     pub fn variant(&self, kernel: Kernel) -> &'static str {
-        self.shared.kernels.variant(kernel)
+        self.shared.kernels.variant(kernel).unwrap_or("")
+    }
+
+    /// The same device without its tensor cores. Sums on them are made in another order: with them a row's bits are the same
+    /// in every product of more than four rows, without them in every product.
+    pub fn without_tensor_cores(&self) -> Cuda {
+        Cuda { tensor_cores: false, ..self.clone() }
+    }
+
+    /// Whether a kernel that needs tensor cores is to be used.
+    fn uses(&self, kernel: Kernel) -> bool {
+        self.tensor_cores && self.shared.kernels.variant(kernel).is_some()
     }
 
     /// For tests: matrices start as NaN, so that an element left unwritten shows.

@@ -69,7 +69,7 @@ impl Elements {
     /// # Errors
     /// [`Error::Shape`] where it has fewer than its shape says, or is another device's.
     pub(super) fn new(cuda: &Cuda, weight: &Weight<Cuda>) -> Result<Elements> {
-        let Stored { block, dtype } = weight.stored();
+        let Stored { block, dtype, .. } = of_numbers(weight)?;
         let needed = weight.elements().checked_mul(dtype.size());
         if weight.columns().is_some() || needed != Some(block.bytes()) || !block.is_of(&cuda.shared.weights) {
             let reason = format!("{} bytes for the shape {:?}", block.bytes(), weight.shape());
@@ -87,7 +87,7 @@ impl Elements {
         weight: &Weight<Cuda>,
         columns: Columns,
     ) -> Result<(Elements, usize)> {
-        let Stored { block, dtype } = weight.stored();
+        let Stored { block, dtype, .. } = of_numbers(weight)?;
         let rows = weight.shape().first().copied().unwrap_or(0);
         let needed = rows.checked_mul(columns.of).and_then(|elements| elements.checked_mul(dtype.size()));
         let last = weight.shape().get(1).and_then(|cols| cols.checked_add(columns.first));
@@ -105,6 +105,17 @@ impl Elements {
     pub(super) fn optional(cuda: &Cuda, weight: Option<&Weight<Cuda>>) -> Result<Elements> {
         let none = Elements { pointer: Argument::Pointer(DevicePointer::NULL), dtype: Argument::U32(0) };
         weight.map_or(Ok(none), |weight| Elements::new(cuda, weight))
+    }
+}
+
+/// A weight that is stored as numbers.
+fn of_numbers(weight: &Weight<Cuda>) -> Result<&Stored> {
+    match weight.stored() {
+        Stored { integers: Some(_), .. } => {
+            let reason = "is quantised, but only a linear layer can be".into();
+            Err(Error::Shape { operand: "weight", reason })
+        }
+        stored => Ok(stored),
     }
 }
 
@@ -128,7 +139,7 @@ impl Finish {
 }
 
 /// The number of a type.
-fn code(dtype: Dtype) -> u32 {
+pub(super) fn code(dtype: Dtype) -> u32 {
     match dtype {
         Dtype::F32 => 0,
         Dtype::F16 => 1,

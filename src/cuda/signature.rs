@@ -15,6 +15,8 @@ pub enum Argument {
     U32(u32),
     /// A number.
     F32(f32),
+    /// A number.
+    F64(f64),
 }
 
 impl Argument {
@@ -24,6 +26,18 @@ impl Argument {
             Argument::Pointer(pointer) => pointer.address(),
             Argument::U32(x) => x.into(),
             Argument::F32(x) => x.to_bits().into(),
+            Argument::F64(x) => x.to_bits(),
+        }
+    }
+}
+
+impl Argument {
+    /// Whether it is an address or a whole number that `of` divides.
+    pub(super) fn is_multiple_of(self, of: u32) -> bool {
+        match self {
+            Argument::Pointer(pointer) => pointer.address().is_multiple_of(of.into()),
+            Argument::U32(x) => x.is_multiple_of(of),
+            _ => false,
         }
     }
 }
@@ -37,6 +51,8 @@ pub enum Parameter {
     U64,
     /// `.f32`
     F32,
+    /// `.f64`
+    F64,
 }
 
 /// What a kernel takes and how it is launched.
@@ -62,6 +78,7 @@ impl Signature {
                 (Parameter::U32, Argument::U32(_))
                     | (Parameter::U64, Argument::Pointer(_))
                     | (Parameter::F32, Argument::F32(_))
+                    | (Parameter::F64, Argument::F64(_))
             )
         };
         if self.parameters.len() == arguments.len() && self.parameters.iter().zip(arguments).all(fits) {

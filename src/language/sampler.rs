@@ -3,10 +3,11 @@
 
 use alloc::format;
 use alloc::vec::Vec;
-use core::mem::take;
 
+use crate::backend::select::{Draw, all_finite, choose};
+use crate::backend::{Backend, SelectToken, Selected, View};
 use crate::error::{Error, Result};
-use crate::sort::first_by;
+use crate::trp::TokenMask;
 use crate::words::Decimal;
 
 /// How the next token is chosen.
@@ -71,47 +72,39 @@ impl Sampler {
     /// # Errors
     /// [`Error::NonFinite`] `llm.lm_head` where a logit is NaN or infinite.
     pub fn choose(&mut self, logits: &[f32], allowed: impl Fn(u32) -> bool) -> Result<Option<u32>> {
-        if logits.iter().any(|logit| !logit.is_finite()) {
-            return Err(Error::NonFinite { module: "llm.lm_head".into() });
+        if !all_finite(logits) {
+            return Err(Sampler::not_finite());
         }
-        let ids = (0..logits.len() as u32).zip(logits.iter().copied()).filter(|&(id, _)| allowed(id));
-        let chosen = if self.sampling.temperature == 0.0 {
-            ids.reduce(|best, next| if next.1 > best.1 { next } else { best })
-        } else {
-            self.candidates.clear();
-            self.candidates.extend(ids);
-            self.draw()
-        };
-        Ok(chosen.map(|(id, _)| id))
+        let Sampling { temperature, top_k, top_p, .. } = self.sampling;
+        let draw = Draw { temperature, top_k, top_p };
+        Ok(choose(logits, allowed, draw, || self.random.uniform(), &mut self.candidates))
     }
 
-    /// Draws from `self.candidates`.
-    fn draw(&mut self) -> Option<(u32, f32)> {
+    /// Chooses where the logits are, among the ids of `allowed`: the id and its log-probability among all; `None` where no id is
+    /// allowed. The same choice, with the same random numbers, as [`Sampler::choose`] makes.
+    ///
+    /// # Errors
+    /// As [`Sampler::choose`]; the backend's own.
+    pub fn select<B: Backend>(
+        &mut self,
+        backend: &B,
+        logits: View<B>,
+        allowed: &TokenMask,
+    ) -> Result<Option<(u32, f32)>> {
         let Sampling { temperature, top_k, top_p, .. } = self.sampling;
-        let likeliest_first = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
-        let count = if top_k > 0 { top_k } else { self.candidates.len() };
-        self.candidates = first_by(take(&mut self.candidates), count, likeliest_first);
-        let largest = self.candidates.first()?.1;
-        let weight = |logit: f32| libm::exp((f64::from(logit) - f64::from(largest)) / f64::from(temperature));
-        let total: f64 = self.candidates.iter().map(|&(_, logit)| weight(logit)).sum();
-        let mut kept = 0.0;
-        let mut count = 0;
-        for &(_, logit) in &self.candidates {
-            if count > 0 && kept >= f64::from(top_p) * total {
-                break;
-            }
-            kept += weight(logit);
-            count += 1;
+        let uniform = if temperature == 0.0 { 0.0 } else { self.random.uniform() };
+        let allowed = allowed.words();
+        let candidates = &mut self.candidates;
+        let mut select = SelectToken { allowed, temperature, top_k, top_p, uniform, candidates };
+        match backend.select_token(logits, &mut select)? {
+            Selected::Token { id, log_probability } => Ok(Some((id, log_probability))),
+            Selected::Nothing => Ok(None),
+            Selected::NotFinite => Err(Sampler::not_finite()),
         }
-        let mut left = self.random.uniform() * kept;
-        let kept = self.candidates.get(..count)?;
-        for &(id, logit) in kept {
-            left -= weight(logit);
-            if left < 0.0 {
-                return Some((id, logit));
-            }
-        }
-        kept.last().copied()
+    }
+
+    fn not_finite() -> Error {
+        Error::NonFinite { module: "llm.lm_head".into() }
     }
 }
 

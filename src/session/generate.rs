@@ -6,13 +6,12 @@ use alloc::vec::Vec;
 
 use super::context::Context;
 use super::question::{Event, Watch};
-use crate::arena::Buffer;
-use crate::backend::{Backend, View};
+use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::language::{Llama, Sampler};
 use crate::reply::Finish;
 use crate::text::{Detokenizer, Vocabulary};
-use crate::trp::{Guide, log_probability, parse};
+use crate::trp::{Guide, TokenMask, parse};
 
 /// An answer as tokens.
 pub(super) struct Written {
@@ -28,6 +27,8 @@ pub(super) struct Writer<'a, B: Backend> {
     pub(super) llm: &'a Llama<B>,
     pub(super) vocabulary: &'a Vocabulary,
     pub(super) guide: Option<Guide>,
+    /// Every token of the vocabulary, which is what may be written without guidance.
+    pub(super) all: &'a TokenMask,
     pub(super) sampler: Sampler,
     /// Most tokens to write.
     pub(super) budget: usize,
@@ -49,15 +50,13 @@ impl<B: Backend> Writer<'_, B> {
                 break;
             }
             let last = context.len().saturating_sub(1);
-            let logits = logits(backend, llm, context.hidden()?.row_range(last..last + 1)?)?;
-            let choice = match &mut self.guide {
-                Some(guide) => {
-                    let allowed = guide.allowed(budget - written.ids.len());
-                    self.sampler.choose(&logits, |id| allowed.contains(id))?
-                }
-                None => self.sampler.choose(&logits, |id| (id as usize) < vocabulary.len())?,
+            let hidden = context.hidden()?.row_range(last..last + 1)?;
+            let logits = llm.logits(backend, hidden)?;
+            let allowed = match &mut self.guide {
+                Some(guide) => guide.allowed(budget - written.ids.len()),
+                None => self.all,
             };
-            let Some(id) = choice else {
+            let Some((id, log_probability)) = self.sampler.select(backend, logits.view(), allowed)? else {
                 let reason = "leaves no token to choose".into();
                 return Err(Error::Input { field: "guide", reason });
             };
@@ -65,7 +64,7 @@ impl<B: Backend> Writer<'_, B> {
                 guide.advance(id)?;
             }
             written.ids.push(id);
-            written.log_probs.push(log_probability(&logits, id));
+            written.log_probs.push(log_probability);
             if vocabulary.is_eos(id) {
                 written.finish = Finish::EndOfText;
                 watch.tell(Event::Token { id, text: &detokenizer.finish() });
@@ -83,17 +82,6 @@ impl<B: Backend> Writer<'_, B> {
         }
         Ok(written)
     }
-}
-
-/// The logits after a hidden state `[1, hidden_size]`, on the host.
-///
-/// # Errors
-/// Those of [`Llama::logits`].
-pub(super) fn logits<B: Backend>(backend: &B, llm: &Llama<B>, hidden: View<B>) -> Result<Buffer> {
-    let logits = llm.logits(backend, hidden)?;
-    let mut out = backend.arena().take("logits", logits.cols())?;
-    backend.download_to(logits.view(), &mut out)?;
-    Ok(out)
 }
 
 /// Tells of the `<REF>` that ends `ids`.

@@ -9,11 +9,11 @@ use alloc::vec;
 use super::Session;
 use super::decode::{self, Place};
 use super::encoded::{EncodedImage, EncodedPrompts};
-use super::generate::logits;
 use crate::arena::Arena;
 use crate::cpu::Cpu;
 use crate::error::{Error, Result};
 use crate::image::{ImageView, MAX_PROMPTS};
+use crate::language::{Sampler, Sampling};
 use crate::model::Model;
 
 /// What is measured.
@@ -110,7 +110,8 @@ impl Session<Cpu> {
         self.context.measure(backend, llm)?;
         let hidden = self.context.all_hidden();
         if hidden.rows() > 0 {
-            logits(backend, llm, hidden.row_range(0..1)?)?;
+            let logits = llm.logits(backend, hidden.row_range(0..1)?)?;
+            Sampler::new(Sampling::GREEDY)?.select(backend, logits.view(), model.guide_tables().all())?;
         }
         let place = Place { backend, image, hidden, first: 0, image_first: Some(0), maps };
         decode::measure(model, &place)

@@ -102,7 +102,8 @@ impl<B: Backend> Session<B> {
             Some(finish) => Written { ids: Vec::new(), log_probs: Vec::new(), finish },
             None => {
                 let vocabulary = model.vocabulary();
-                let writer = Writer { backend, llm, vocabulary, guide, sampler, budget };
+                let all = model.guide_tables().all();
+                let writer = Writer { backend, llm, vocabulary, guide, all, sampler, budget };
                 writer.write(&mut self.context, &mut watch)?
             }
         };

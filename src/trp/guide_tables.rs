@@ -70,6 +70,11 @@ impl GuideTables {
         })
     }
 
+    /// Every token of the vocabulary.
+    pub(crate) fn all(&self) -> &TokenMask {
+        &self.all
+    }
+
     pub(super) fn context(&self) -> Context<'_> {
         Context { text: &self.text, name: &self.name, spelling: &self.spelling }
     }

@@ -23,7 +23,7 @@ pub fn missing(required: &str, available: &[&str]) -> Vec<String> {
 pub fn isas() -> Vec<Isa> {
     static REPORT: Once = Once::new();
     let available: Vec<Isa> = Isa::available().collect();
-    let names: Vec<&str> = available.iter().map(|isa| isa.name()).collect();
+    let mut names: Vec<&str> = available.iter().map(|isa| isa.name()).collect();
     let skipped: Vec<&str> =
         Isa::ALL.into_iter().filter(|isa| !isa.is_available()).map(|isa| isa.name()).collect();
     REPORT.call_once(|| {
@@ -32,6 +32,8 @@ pub fn isas() -> Vec<Isa> {
         std::io::stderr().write_all(line.as_bytes()).unwrap();
     });
     let required = std::env::var("TRIPLET_REQUIRE").unwrap_or_default();
+    // A GPU is required of the tests that use one (`tests/cuda/gpu.rs`).
+    names.push("cuda");
     let missing = missing(&required, &names);
     assert!(missing.is_empty(), "TRIPLET_REQUIRE names what this machine lacks: {}", missing.join(" "));
     available

@@ -1,7 +1,9 @@
 //! The GPU backend without a GPU: over a stand-in for the driver, whose kernels an interpreter executes.
 
+mod decoding;
 mod driver;
 mod faults;
+mod gpu;
 mod model;
 mod operations;
 mod ptx;

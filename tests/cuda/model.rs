@@ -15,12 +15,14 @@ use triplet::{Cpu, Error, Model, Result};
 use crate::stand_in::{Settings, StandIn};
 use crate::{device, device_with};
 
-fn dir() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/end_to_end")
+pub fn dir() -> PathBuf {
+    let built = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    // A program that was carried to another machine runs in the repository's folder there.
+    if built.exists() { built } else { PathBuf::new() }.join("tests/fixtures/end_to_end")
 }
 
-const WIDTH: usize = 40;
-const HEIGHT: usize = 28;
+pub const WIDTH: usize = 40;
+pub const HEIGHT: usize = 28;
 
 /// A tensor of the fixture.
 fn numbers(name: &str) -> Vec<f32> {
@@ -29,11 +31,11 @@ fn numbers(name: &str) -> Vec<f32> {
     bytes.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect()
 }
 
-fn picture() -> Vec<u8> {
+pub fn picture() -> Vec<u8> {
     numbers("picture").into_iter().map(|value| value as u8).collect()
 }
 
-fn prompted() -> Question<'static> {
+pub fn prompted() -> Question<'static> {
     let mut question = Question::new(Task::GcgDetection, "What is [VPT] next to [VPT]?");
     question.command.units = vec![Unit::Box, Unit::Mask, Unit::Keypoint];
     question.prompts = vec![VisualPrompt::Point([11.5, 9.25]), VisualPrompt::Box([20.0, 4.5, 37.5, 22.0])];
@@ -45,12 +47,12 @@ fn depth() -> Question<'static> {
 }
 
 /// What PyTorch answered.
-fn answer(index: usize) -> Vec<u32> {
+pub fn answer(index: usize) -> Vec<u32> {
     numbers(&format!("{index}.answer")).into_iter().map(|id| id as u32).collect()
 }
 
 /// Every kind of target, and the beginning of an answer that the model writes itself.
-fn replies<B: Backend>(model: &Model<B>) -> Result<Vec<Reply>> {
+pub fn replies<B: Backend>(model: &Model<B>) -> Result<Vec<Reply>> {
     let picture = picture();
     let image = model.encode(&ImageView::rgb8(&picture, WIDTH, HEIGHT)?)?;
     let mut session = model.session()?;
@@ -82,7 +84,7 @@ fn facts(reply: &Reply) -> (Vec<u32>, Vec<f32>) {
 }
 
 /// Checks that `got` says what `want` says.
-fn agrees(want: &Reply, got: &Reply) {
+pub fn agrees(want: &Reply, got: &Reply) {
     assert_eq!(got.text, want.text);
     let ((want_same, want_near), (got_same, got_near)) = (facts(want), facts(got));
     assert_eq!(got_same, want_same);
@@ -149,7 +151,7 @@ fn a_second_frame_allocates_nothing_and_runs_from_graphs() {
 }
 
 /// Number of calls that ask the driver for memory.
-fn allocations() -> usize {
+pub fn allocations() -> usize {
     let asks = |call: &&&str| ["cuMemAlloc", "cuMemHostAlloc"].contains(*call);
     StandIn::with(|all| all.calls.iter().filter(asks).count())
 }

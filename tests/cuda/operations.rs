@@ -9,7 +9,7 @@ use triplet::backend::{
 use triplet::cpu::Cpu;
 use triplet::cuda::Kernel;
 use triplet::reference::{bytes, uniform};
-use triplet::weights::{Dtype, Tensor};
+use triplet::weights::{Dtype, Quantised, Scheme, Tensor, quantise};
 use triplet::{Error, Result};
 
 use crate::device;
@@ -128,6 +128,34 @@ fn products<B: Backend>(run: &mut Run<B>) -> Result<()> {
     Ok(())
 }
 
+fn quantised<B: Backend>(run: &mut Run<B>) -> Result<()> {
+    let backend = run.backend;
+    for (scheme, [n, k]) in [(Scheme::Int8, [9, 45]), (Scheme::Int4, [70, 96]), (Scheme::Int8, [3, 64])] {
+        let integers = quantise(&run.numbers(n * k), k, scheme);
+        let stored = |bytes: Vec<u8>| (0..bytes.len(), Arc::new(bytes));
+        let (range, scales) = stored(bytes(&integers.scales, Dtype::F16).0);
+        let shape = if scheme == Scheme::Int8 { vec![n] } else { vec![n, scheme.row_scales(k)] };
+        let scales = Tensor::new("scales".into(), Dtype::F16, shape, scales, range)?;
+        let (range, integers) = stored(integers.bytes);
+        let matrix = Quantised::new("integers".into(), scheme, [n, k], integers, range, scales)?;
+        let weight = Weight::new(backend.store_quantised(&matrix)?, &[n, k]);
+        for rows in [0, 1, 3, 7] {
+            let (x, residual) = (run.matrix(rows, k)?, run.matrix(rows, n)?);
+            let (bias, scale) = (run.weight(&[n], Dtype::F32)?, run.weight(&[n], Dtype::F16)?);
+            let activation = Activation::Gelu;
+            let epilogue = Epilogue { activation, scale: Some(&scale), residual: Some(inner(&residual)) };
+            let out = backend.linear(inner(&x), &weight, Some(&bias), epilogue)?;
+            run.keep("linear quantised", &out)?;
+        }
+        assert!(weight.column_range(0..32).is_ok_and(|part| {
+            let x = backend.zeros(2, 32);
+            x.is_ok_and(|x| backend.linear(x.view(), &part, None, Epilogue::NONE).is_err())
+        }));
+        assert!(backend.read(&weight, n, k).is_err(), "integers are for products alone");
+    }
+    Ok(())
+}
+
 fn maps<B: Backend>(run: &mut Run<B>) -> Result<()> {
     let backend = run.backend;
     let grid = Grid { height: 7, width: 6 };
@@ -181,10 +209,23 @@ fn compare(
     part: impl Fn(&mut Run<Cpu>) -> Result<()>,
     on_cuda: impl Fn(&mut Run<triplet::Cuda>) -> Result<()>,
 ) {
-    let (cpu, cuda) = (Cpu::with_threads(1), device().poisoned());
+    let cuda = device();
+    against(&cuda.poisoned(), part, on_cuda);
+    drop(cuda);
+    StandIn::with(|all| assert!(all.leaks().is_empty() && all.misuse.is_empty(), "{:?}", all.misuse));
+}
+
+/// As [`compare`] on a device that is there.
+fn against(
+    cuda: &triplet::Cuda,
+    part: impl Fn(&mut Run<Cpu>) -> Result<()>,
+    on_cuda: impl Fn(&mut Run<triplet::Cuda>) -> Result<()>,
+) {
+    // Weights in integers meet activations in f32, as on the device.
+    let cpu = Cpu::with_threads(1).with_exact_activations(true);
     let mut want = Run { backend: &cpu, seed: 0, outputs: Vec::new() };
     part(&mut want).unwrap();
-    let mut got = Run { backend: &cuda, seed: 0, outputs: Vec::new() };
+    let mut got = Run { backend: cuda, seed: 0, outputs: Vec::new() };
     on_cuda(&mut got).unwrap();
     assert_eq!(want.outputs.len(), got.outputs.len());
     let mut worst = 0f64;
@@ -198,16 +239,23 @@ fn compare(
         }
     }
     println!("{} outputs, worst difference {worst:.1e} of the largest element", want.outputs.len());
-    drop(got);
-    drop(cuda);
-    StandIn::with(|all| assert!(all.leaks().is_empty() && all.misuse.is_empty(), "{:?}", all.misuse));
+}
+
+/// Every part on a device that is there.
+pub fn all(cuda: &triplet::Cuda) {
+    against(cuda, rows_and_elements, rows_and_elements);
+    against(cuda, norms, norms);
+    against(cuda, products, products);
+    against(cuda, quantised, quantised);
+    against(cuda, maps, maps);
+    against(cuda, attentions, attentions);
 }
 
 #[test]
 fn every_kernel_is_loaded_and_right() {
     let cuda = device();
     for kernel in Kernel::ALL {
-        assert_eq!(Some(cuda.variant(kernel)), kernel.variants().last());
+        assert_eq!(Some(cuda.variant(kernel)), kernel.variants().next());
     }
     drop(cuda);
     StandIn::with(|all| assert!(all.leaks().is_empty() && all.misuse.is_empty(), "{:?}", all.misuse));
@@ -226,6 +274,11 @@ fn norms_agree() {
 #[test]
 fn products_agree() {
     compare(products, products);
+}
+
+#[test]
+fn quantised_products_agree() {
+    compare(quantised, quantised);
 }
 
 #[test]

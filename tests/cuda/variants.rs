@@ -1,9 +1,12 @@
 //! Kernels at load: what is refused, what gives wrong results.
 
-use triplet::Error;
-use triplet::cuda::Cuda;
+use std::rc::Rc;
 
-use crate::stand_in::{self, Settings, StandIn};
+use triplet::Error;
+use triplet::cuda::{Cuda, Kernel};
+
+use crate::device_with;
+use crate::stand_in::{self, Execute, Launch, Memory, Settings, StandIn, interpreter};
 
 #[test]
 fn a_kernel_that_is_refused_is_named_with_the_compilers_words() {
@@ -23,4 +26,27 @@ fn a_device_that_computes_wrong_results_is_refused() {
     let Error::Device { call: "self-test", reason, lost: false } = error else { panic!("{error}") };
     assert!(reason.starts_with("copy gives wrong results on Stand-in"), "{reason}");
     assert!(StandIn::with(|all| all.leaks()).is_empty());
+}
+
+#[test]
+fn kernels_of_tensor_cores_give_way_where_they_are_refused_missing_or_wrong() {
+    let tensor = [Kernel::LinearTensor, Kernel::AttentionTensor];
+    let old = device_with(Settings { compute: (7, 5), ..Settings::default() }).unwrap();
+    assert_eq!(tensor.map(|kernel| old.variant(kernel)), ["", ""]);
+    drop(old);
+    let refused = vec![".entry triplet_linear_sm80("];
+    let cuda = device_with(Settings { refused, ..Settings::default() }).unwrap();
+    assert_eq!(tensor.map(|kernel| cuda.variant(kernel)), ["", "attention_sm80"]);
+    drop(cuda);
+    // A compiler that leaves the tensor cores' products out.
+    let interpret = interpreter();
+    let execute: Execute = Rc::new(move |launch: &Launch, memory: Memory| match launch.entry.as_str() {
+        "triplet_attention_sm80" => 0,
+        _ => interpret(launch, memory),
+    });
+    StandIn::start(Settings { execute: Some(execute), ..Settings::default() });
+    let cuda = Cuda::with_driver(&stand_in::reopen().unwrap(), 0).unwrap();
+    assert_eq!(tensor.map(|kernel| cuda.variant(kernel)), ["linear_sm80", ""]);
+    drop(cuda);
+    StandIn::with(|all| assert!(all.leaks().is_empty() && all.misuse.is_empty(), "{:?}", all.misuse));
 }

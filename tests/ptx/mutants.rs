@@ -43,6 +43,7 @@ fn check(name: &str) -> Check {
         "attention_merge" => attention::merged,
         "attention_sm80" => attention::tensor_cores,
         "select_token" => select_token::select_token,
+        "log_probability" => select_token::log_probability,
         _ => panic!("{name} has no test"),
     }
 }

@@ -125,7 +125,39 @@ pub fn select_token(kernels: &Kernels) -> Result<(), String> {
     Ok(())
 }
 
+/// `log_probability` of logits of one and of several rounds of threads, the largest in any of them.
+pub fn log_probability(kernels: &Kernels) -> Result<(), String> {
+    for (n, id, raised) in [(1, 0, 0), (3, 2, 1), (70, 69, 33), (1024, 5, 1023), (2050, 1500, 2049)] {
+        let mut logits: Vec<f32> = uniform(n, 52).iter().map(|x| 4.0 * x - 3.0).collect();
+        logits[raised] += 6.0;
+        let memory = Memory::new();
+        let out = memory.room(8, 0);
+        let args = [
+            Address(out),
+            Address(memory.matrix(&logits, n, n, 4)),
+            Address(memory.words(&[id as u32])),
+            Number(n),
+        ];
+        kernels.launch("log_probability", [1, 1, 1], 1024, 0, &args, &memory)?;
+        let [below, sum] =
+            [0, 1].map(|i| memory.read(out, 2).map(|words| f64::from(f32::from_bits(words[i]))));
+        let (below, sum) = (below?, sum?);
+        let largest = logits.iter().fold(f64::MIN, |most, &x| most.max(x.into()));
+        let want_sum: f64 = logits.iter().map(|&x| (f64::from(x) - largest).exp()).sum();
+        if below != f64::from((f64::from(logits[id]) - largest) as f32) {
+            return Err(format!("log_probability {n}: {below} below the largest"));
+        }
+        let off = (sum / want_sum - 1.0).abs();
+        if off.is_nan() || off > 1e-6 {
+            return Err(format!("log_probability {n}: the sum is {sum}, not {want_sum}"));
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn tokens() {
     select_token(&Kernels::new(8)).unwrap();
+    log_probability(&Kernels::new(8)).unwrap();
+    log_probability(&Kernels::new(108)).unwrap();
 }

@@ -265,6 +265,7 @@ extern "C" fn download(to: *mut c_void, from: u64, bytes: usize, stream: u64) ->
             Some(memory) => to.copy_from_slice(memory),
             None => return all.wrong("a copy beyond an allocation", INVALID_VALUE),
         }
+        all.downloads.push(bytes);
         0
     })
 }

@@ -10,7 +10,7 @@ mod state;
 
 pub use execute::interpreter;
 pub use functions::function;
-pub use state::{Launch, Memory, Settings, StandIn};
+pub use state::{Execute, Launch, Memory, Settings, StandIn};
 
 use triplet::Result;
 use triplet::cuda::driver::Driver;

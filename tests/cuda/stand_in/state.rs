@@ -111,6 +111,8 @@ pub struct StandIn {
     pub launches: Vec<Launch>,
     /// Number of launches and fills started through graphs.
     pub from_graphs: usize,
+    /// Bytes of the copies to the host.
+    pub downloads: Vec<usize>,
     /// What was done wrong.
     pub misuse: Vec<String>,
     next: u64,
@@ -134,6 +136,7 @@ impl StandIn {
             capture: None,
             launches: Vec::new(),
             from_graphs: 0,
+            downloads: Vec::new(),
             misuse: Vec::new(),
             next: 0x7f00_0000_0000,
         }
