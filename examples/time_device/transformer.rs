@@ -1,0 +1,115 @@
+//! A vision transformer, one picture and 32 of them one after the other.
+
+use std::error::Error;
+
+use safetensors::tensor::{Dtype, TensorView};
+use triplet::backend::{Backend, Matrix};
+use triplet::config::Fields;
+use triplet::reference::{bytes, uniform};
+use triplet::vision::{Vit, VitConfig};
+use triplet::weights::{self, Loader, Weights};
+
+use crate::Plan;
+use crate::random::{self, Tensors};
+use crate::table::{Check, Table, Work, near};
+
+/// timm's `vit_large_patch14_clip_quickgelu_336`, and a small one.
+const LARGE: &str = r#"{"model_type": "timm_vit", "global_pool": "", "img_size": 336, "patch_size": 14, "embed_dim": 1024,
+    "depth": 24, "num_heads": 16, "pre_norm": true, "act_layer": "quick_gelu", "norm_eps": 1e-5}"#;
+const SMALL: &str = r#"{"model_type": "timm_vit", "global_pool": "", "img_size": 56, "patch_size": 14, "embed_dim": 64,
+    "depth": 2, "num_heads": 2, "pre_norm": true, "act_layer": "quick_gelu", "norm_eps": 1e-5}"#;
+
+/// How far features may be from the CPU's after all layers.
+const CLOSE: f64 = 1e-4;
+
+/// Pictures of the larger row.
+const MANY: usize = 32;
+
+pub fn time<B: Backend>(backend: &B, plan: &Plan, table: &mut Table) -> Result<(), Box<dyn Error>> {
+    let name = if plan.small { "vit_small" } else { "vit_l14_336" };
+    let [one, many] = [format!("{name} batch 1"), format!("{name} batch {MANY}")];
+    if !table.wants(&one) && !table.wants(&many) {
+        return Ok(());
+    }
+    let text = if plan.small { SMALL } else { LARGE };
+    let config = VitConfig::from_fields(&Fields::parse(name, text.as_bytes())?)?;
+    let weights = halves(&random::weights(&tensors(&config))?)?;
+    let vit = Vit::load(&Loader::new(&weights, backend, ""), &config)?;
+    let pixels = config.image_size * config.image_size;
+    let picture = uniform(pixels * 3, 1);
+    let pixels_on_device = backend.upload(pixels, 3, &picture)?;
+    let look = || -> Result<Matrix<B>, Box<dyn Error>> {
+        let mut states = vit.forward(backend, pixels_on_device.view())?.hidden_states;
+        Ok(states.pop().ok_or("no hidden state")?)
+    };
+    let got = backend.download(look()?.view())?;
+    let on_cpu = Vit::load(&Loader::new(&weights, &plan.cpu, ""), &config)?;
+    let want = on_cpu.forward(&plan.cpu, plan.cpu.upload(pixels, 3, &picture)?.view())?;
+    let want = want.hidden_states.last().ok_or("no hidden state")?;
+    let check = near(&got, &plan.cpu.download(want.view())?, CLOSE);
+    let operations = operations(&config);
+    if table.wants(&one) {
+        table.time(backend, &one, Work::Operations(operations), check, look)?;
+    }
+    if table.wants(&many) {
+        table.time(backend, &many, Work::Operations(MANY as f64 * operations), Check::Not, || {
+            (1..MANY).try_for_each(|_| look().map(drop))?;
+            look()
+        })?;
+    }
+    Ok(())
+}
+
+/// The same tensors in f16.
+fn halves(floats: &Weights) -> Result<Weights, Box<dyn Error>> {
+    let mut data = Vec::new();
+    for name in floats.names() {
+        let tensor = floats.tensor(name)?;
+        let words = tensor.bytes().as_chunks::<4>().0.iter();
+        let numbers: Vec<f32> = words.map(|&word| f32::from_le_bytes(word)).collect();
+        let (stored, _) = bytes(&numbers, weights::Dtype::F16);
+        data.push((name, tensor.shape().to_vec(), stored));
+    }
+    let views = data.iter().map(|(name, shape, bytes)| {
+        TensorView::new(Dtype::F16, shape.clone(), bytes).map(|view| (*name, view))
+    });
+    let views: Vec<_> = views.collect::<Result<_, _>>()?;
+    Ok(Weights::from_vec(safetensors::serialize(views, None)?)?)
+}
+
+/// Names and shapes by timm's names.
+fn tensors(config: &VitConfig) -> Tensors {
+    let VitConfig { hidden_size: width, mlp_size: hidden, patch_size: patch, .. } = *config;
+    let tokens = config.prefix() + (config.image_size / patch).pow(2);
+    let mut tensors = vec![
+        ("cls_token".to_owned(), vec![1, 1, width]),
+        ("pos_embed".to_owned(), vec![1, tokens, width]),
+        ("patch_embed.proj.weight".to_owned(), vec![width, 3, patch, patch]),
+        ("patch_embed.proj.bias".to_owned(), vec![width]),
+    ];
+    let mut layer = |name: String, outputs: usize, inputs: Option<usize>| {
+        tensors.push((format!("{name}.weight"), [outputs].into_iter().chain(inputs).collect()));
+        tensors.push((format!("{name}.bias"), vec![outputs]));
+    };
+    layer("norm_pre".into(), width, None);
+    layer("norm".into(), width, None);
+    for block in 0..config.layers {
+        layer(format!("blocks.{block}.norm1"), width, None);
+        layer(format!("blocks.{block}.norm2"), width, None);
+        layer(format!("blocks.{block}.attn.qkv"), 3 * width, Some(width));
+        layer(format!("blocks.{block}.attn.proj"), width, Some(width));
+        layer(format!("blocks.{block}.mlp.fc1"), hidden, Some(width));
+        layer(format!("blocks.{block}.mlp.fc2"), width, Some(hidden));
+    }
+    tensors
+}
+
+/// Floating-point operations of the products and of attention for one picture.
+fn operations(config: &VitConfig) -> f64 {
+    let [width, hidden, patch] =
+        [config.hidden_size, config.mlp_size, config.patch_size].map(|size| size as f64);
+    let patches = ((config.image_size / config.patch_size) as f64).powi(2);
+    let tokens = patches + config.prefix() as f64;
+    let block = tokens * width * (4.0 * width + 2.0 * hidden) + 2.0 * tokens * tokens * width;
+    2.0 * (config.layers as f64 * block + patches * width * 3.0 * patch * patch)
+}
