@@ -19,8 +19,9 @@ fn both() -> [(Vocabulary, Tokenizer); 2] {
 
 fn detokenize(vocabulary: &Vocabulary, ids: &[u32]) -> String {
     let mut stream = Detokenizer::new();
-    let mut text: String = ids.iter().map(|&id| stream.push(vocabulary, id)).collect();
-    text.push_str(&stream.finish());
+    let mut text = String::new();
+    ids.iter().for_each(|&id| text.push_str(stream.push(vocabulary, id)));
+    text.push_str(stream.finish());
     text
 }
 
@@ -128,6 +129,20 @@ proptest! {
             let ids = tokenizer.encode(&text).unwrap();
             prop_assert_eq!(detokenize(&vocabulary, &ids), text.clone());
         }
+    }
+
+    #[test]
+    fn bytes_one_by_one_read_as_they_do_together(
+        pieces in proptest::collection::vec(prop_oneof![
+            Just("a".as_bytes().to_vec()), Just("é".as_bytes().to_vec()), Just("\u{1F600}".as_bytes().to_vec()),
+            Just("水".as_bytes()[..2].to_vec()), proptest::collection::vec(any::<u8>(), 1..3),
+        ], 0..12)
+    ) {
+        let [(vocabulary, _), _] = both();
+        let bytes = pieces.concat();
+        // The ids of the vocabulary's first 256 tokens are their bytes.
+        let ids: Vec<u32> = bytes.iter().map(|&byte| byte.into()).collect();
+        prop_assert_eq!(detokenize(&vocabulary, &ids), String::from_utf8_lossy(&bytes));
     }
 
     #[test]

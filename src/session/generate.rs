@@ -1,7 +1,6 @@
 //! Writing an answer token by token.
 #![forbid(unsafe_code)]
 
-use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::context::Context;
@@ -67,11 +66,10 @@ impl<B: Backend> Writer<'_, B> {
             written.log_probs.push(log_probability);
             if vocabulary.is_eos(id) {
                 written.finish = Finish::EndOfText;
-                watch.tell(Event::Token { id, text: &detokenizer.finish() });
+                watch.tell(Event::Token { id, text: detokenizer.finish() });
                 break;
             }
-            let text: String = detokenizer.push(vocabulary, id);
-            watch.tell(Event::Token { id, text: &text });
+            watch.tell(Event::Token { id, text: detokenizer.push(vocabulary, id) });
             let is_reference = id == vocabulary.special().reference;
             if is_reference {
                 tell_reference(vocabulary, &written.ids, watch);

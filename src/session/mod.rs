@@ -36,7 +36,7 @@ use crate::language::Sampler;
 use crate::model::Model;
 use crate::reply::{Finish, Reply};
 use crate::text::{Detokenizer, Vocabulary};
-use crate::trp::{Guide, GuideMode, GuideOptions, PromptItem, parse};
+use crate::trp::{Guide, GuideMode, GuideOptions, PromptItem, TaskCommand, parse};
 
 /// A conversation with a model; see the [module](self).
 pub struct Session<B: Backend = Cpu> {
@@ -44,13 +44,21 @@ pub struct Session<B: Backend = Cpu> {
     /// Computes as the model's does; memory may come from elsewhere.
     backend: B,
     context: Context<B>,
+    asked: Option<Asked>,
+}
+
+/// The words that were asked last and what they became.
+struct Asked {
+    command: TaskCommand,
+    text: String,
+    items: Vec<PromptItem>,
 }
 
 impl<B: Backend> Session<B> {
     /// A session that has read nothing, with room for `positions`.
     pub(crate) fn new(model: Model<B>, backend: B, positions: usize) -> Result<Session<B>> {
         let context = Context::new(&backend, &model.modules().llm, positions)?;
-        Ok(Session { model, backend, context })
+        Ok(Session { model, backend, context, asked: None })
     }
 
     /// The model that answers.
@@ -89,10 +97,10 @@ impl<B: Backend> Session<B> {
     ) -> Result<Reply> {
         let mut watch = Watch::start(control);
         self.check_model(image)?;
-        let (model, backend) = (&self.model, &self.backend);
-        let llm = &model.modules().llm;
         let sampler = Sampler::new(question.sampling)?;
         let items = self.items(question)?;
+        let (model, backend) = (&self.model, &self.backend);
+        let llm = &model.modules().llm;
         let prompts = EncodedPrompts::new(model, backend, image, &question.prompts)?;
         let sequence = Sequence::new(&items, image, &prompts)?;
         let budget = self.budget(sequence.slots.len(), question.max_new_tokens)?;
@@ -124,8 +132,8 @@ impl<B: Backend> Session<B> {
         let mut control = Control::default();
         let watch = Watch::start(&mut control);
         self.check_model(image)?;
-        let model = &self.model;
         let mut items = self.items(question)?;
+        let model = &self.model;
         let prompts = EncodedPrompts::new(model, &self.backend, image, &question.prompts)?;
         let prompt = Sequence::new(&items, image, &prompts)?.slots.len();
         let spoken = without_end(model.vocabulary(), answer);
@@ -155,12 +163,22 @@ impl<B: Backend> Session<B> {
         }
     }
 
-    /// The prompt as items.
-    fn items(&self, question: &Question) -> Result<Vec<PromptItem>> {
-        match &question.prompt {
-            Prompt::Items(items) => Ok(items.clone()),
-            Prompt::Text(text) => self.model.encode_question(&question.command, text),
+    /// The prompt as items. Words that are asked again, as of every picture of a camera, are encoded once.
+    fn items(&mut self, question: &Question) -> Result<Vec<PromptItem>> {
+        let text = match &question.prompt {
+            Prompt::Items(items) => return Ok(items.clone()),
+            Prompt::Text(text) => text,
+        };
+        let command = &question.command;
+        if let Some(asked) = &self.asked
+            && asked.text == *text
+            && asked.command == *command
+        {
+            return Ok(asked.items.clone());
         }
+        let items = self.model.encode_question(command, text)?;
+        self.asked = Some(Asked { command: command.clone(), text: text.clone(), items: items.clone() });
+        Ok(items)
     }
 
     /// How many tokens may be written after `prompt` positions.
@@ -219,7 +237,10 @@ fn without_end<'a>(vocabulary: &Vocabulary, ids: &'a [u32]) -> &'a [u32] {
 /// The text of a sequence, special tokens included.
 fn text(vocabulary: &Vocabulary, ids: &[u32]) -> String {
     let mut detokenizer = Detokenizer::new();
-    let mut text: String = ids.iter().map(|&id| detokenizer.push(vocabulary, id)).collect();
-    text.push_str(&detokenizer.finish());
+    let mut text = String::new();
+    for &id in ids {
+        text.push_str(detokenizer.push(vocabulary, id));
+    }
+    text.push_str(detokenizer.finish());
     text
 }

@@ -10,7 +10,10 @@ use crate::text::vocabulary::{TokenKind, Vocabulary};
 /// space that a tokenizer of the Llama-2 kind puts before a piece of text is dropped at the start and after a symbol.
 #[derive(Clone, Debug)]
 pub struct Detokenizer {
+    /// Bytes of a character that is not whole yet.
     pending: Vec<u8>,
+    /// What the last call gave.
+    text: String,
     at_start: bool,
     after_symbol: bool,
 }
@@ -24,11 +27,12 @@ impl Default for Detokenizer {
 impl Detokenizer {
     /// At the start of a text.
     pub fn new() -> Detokenizer {
-        Detokenizer { pending: Vec::new(), at_start: true, after_symbol: false }
+        Detokenizer { pending: Vec::new(), text: String::new(), at_start: true, after_symbol: false }
     }
 
     /// The text that `id` completes; empty while a character is unfinished. Bytes that are no UTF-8 become U+FFFD.
-    pub fn push(&mut self, vocabulary: &Vocabulary, id: u32) -> String {
+    pub fn push(&mut self, vocabulary: &Vocabulary, id: u32) -> &str {
+        self.text.clear();
         match vocabulary.kind(id) {
             TokenKind::Text => {
                 let mut bytes = vocabulary.bytes(id);
@@ -40,53 +44,49 @@ impl Detokenizer {
                 self.at_start = false;
                 self.after_symbol = false;
                 self.pending.extend_from_slice(bytes);
-                self.take_complete()
+                self.take_complete();
             }
             TokenKind::Symbol(symbol) => {
-                let mut text = self.finish();
-                text.push_str(symbol.text());
+                self.take_all();
+                self.text.push_str(symbol.text());
                 self.at_start = false;
                 self.after_symbol = true;
-                text
             }
-            TokenKind::Control | TokenKind::Unused => String::new(),
+            TokenKind::Control | TokenKind::Unused => {}
         }
+        &self.text
     }
 
     /// What is held back, as U+FFFD where it is an unfinished character.
-    pub fn finish(&mut self) -> String {
-        let text = String::from_utf8_lossy(&self.pending).into_owned();
-        self.pending.clear();
-        text
+    pub fn finish(&mut self) -> &str {
+        self.text.clear();
+        self.take_all();
+        &self.text
     }
 
-    fn take_complete(&mut self) -> String {
-        let mut text = String::new();
-        let mut rest = self.pending.as_slice();
-        loop {
-            match core::str::from_utf8(rest) {
-                Ok(valid) => {
-                    text.push_str(valid);
-                    rest = &[];
-                    break;
-                }
-                Err(error) => {
-                    let (valid, bad) = rest.split_at(error.valid_up_to());
-                    text.push_str(&String::from_utf8_lossy(valid));
-                    match error.error_len() {
-                        Some(length) => {
-                            text.push(char::REPLACEMENT_CHARACTER);
-                            rest = &bad[length..];
-                        }
-                        None => {
-                            rest = bad;
-                            break;
-                        }
-                    }
-                }
+    /// Moves what is held back to the text.
+    fn take_all(&mut self) {
+        self.text.push_str(&String::from_utf8_lossy(&self.pending));
+        self.pending.clear();
+    }
+
+    /// Moves all but the bytes of an unfinished character at the end to the text.
+    fn take_complete(&mut self) {
+        let mut unfinished = 0;
+        for chunk in self.pending.utf8_chunks() {
+            if unfinished > 0 {
+                // Something else came after it.
+                self.text.push(char::REPLACEMENT_CHARACTER);
+            }
+            self.text.push_str(chunk.valid());
+            unfinished = 0;
+            match core::str::from_utf8(chunk.invalid()) {
+                Err(error) if error.error_len().is_none() => unfinished = chunk.invalid().len(),
+                Err(_) => self.text.push(char::REPLACEMENT_CHARACTER),
+                Ok(_) => {}
             }
         }
-        self.pending = rest.to_vec();
-        text
+        let complete = self.pending.len().saturating_sub(unfinished);
+        self.pending.drain(..complete);
     }
 }
