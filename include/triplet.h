@@ -172,6 +172,11 @@ typedef struct triplet_model_options {
    * Passed to `parallel_for`.
    */
   void *parallel_context;
+  /**
+   * Most bytes of freed buffers that the model, its sessions and its images together keep to use them again, beside
+   * memory that was lent to them. 0 has them given back to the allocator at once, which costs time.
+   */
+  size_t pool_size;
 } triplet_model_options;
 
 /**

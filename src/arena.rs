@@ -48,13 +48,13 @@ impl Arena {
     /// The global allocator: no fixed size.
     pub const HEAP: Arena = Arena { block: None, pool: None };
 
-    /// Most bytes that a [`Arena::pooled`] heap holds for later.
+    /// Bytes that a [`Arena::pooled`] heap holds for later where nobody says otherwise.
     pub const POOLED: usize = 1 << 28;
 
-    /// The global allocator, with buffers that came free held for later, up to [`Arena::POOLED`] bytes of them. They go
-    /// with the last clone and the last buffer.
-    pub fn pooled() -> Arena {
-        Arena { block: None, pool: Some(Arc::new(Pool::new(Arena::POOLED))) }
+    /// The global allocator, with buffers that came free held for later, at most `bytes` of them. They go with the last
+    /// clone and the last buffer. With 0 this is [`Arena::HEAP`].
+    pub fn pooled(bytes: usize) -> Arena {
+        Arena { block: None, pool: (bytes > 0).then(|| Arc::new(Pool::new(bytes))) }
     }
 
     /// One allocation of `bytes`, rounded down to whole [`ALIGNMENT`]s.
@@ -176,7 +176,7 @@ impl Arena {
 impl fmt::Debug for Arena {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.block {
-            None if self.pool.is_some() => f.write_str("Arena::pooled()"),
+            None if self.pool.is_some() => f.write_str("Arena::pooled"),
             None => f.write_str("Arena::HEAP"),
             Some(_) => write!(f, "Arena {{ taken: {}, peak: {} }}", self.taken(), self.peak()),
         }
@@ -478,5 +478,32 @@ mod tests {
         }
         let memory = lent(128);
         assert!(matches!(Arena::of(&mut memory[1..]), Err(Error::Input { field: "memory", .. })));
+    }
+
+    #[cfg(feature = "std")]
+    #[test]
+    fn threads_share_an_arena_and_none_is_given_anothers_memory() {
+        let rounds = if cfg!(miri) { 12 } else { 300 };
+        for arena in [Arena::pooled(1 << 16), Arena::with_size(1 << 20).unwrap()] {
+            std::thread::scope(|scope| {
+                for own in 0..4 {
+                    let arena = &arena;
+                    scope.spawn(move || {
+                        for round in 0..rounds {
+                            let mark = (own * rounds + round) as f32;
+                            // A block may be full until another thread gives something back.
+                            let Ok(mut buffer) = arena.take("one", 1 + (own + round) % 3 * 4096) else {
+                                continue;
+                            };
+                            let last = buffer.len() - 1;
+                            (buffer[0], buffer[last]) = (mark, mark);
+                            std::thread::yield_now();
+                            assert_eq!((buffer[0], buffer[last]), (mark, mark));
+                        }
+                    });
+                }
+            });
+            assert_eq!(arena.taken(), 0);
+        }
     }
 }

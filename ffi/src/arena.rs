@@ -192,12 +192,15 @@ static LENT: Mutex<Vec<Range<usize>>> = Mutex::new(Vec::new());
 pub(crate) struct Lease(Option<Range<usize>>);
 
 impl Lease {
-    /// The model's backend on memory that the caller lends, or on the heap where `memory` is NULL.
+    /// The model's backend on memory that the caller lends, or on its own where `memory` is NULL.
     ///
     /// # Safety
     /// Where `memory` is not NULL, `size` bytes can be read and written there until the lease is dropped, and nobody else
     /// touches them.
     pub(crate) unsafe fn take(model: &Model, memory: *mut c_void, size: usize) -> Result<(Cpu, Lease)> {
+        if memory.is_null() && size == 0 {
+            return Ok((model.backend().clone(), Lease(None)));
+        }
         // SAFETY: the caller's promise.
         let (arena, lease) = unsafe { Lease::arena(memory, size) }?;
         Ok((model.backend().in_arena(arena), lease))

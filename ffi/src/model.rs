@@ -5,6 +5,7 @@ use core::ops::ControlFlow;
 use core::ptr;
 use std::sync::Arc;
 
+use triplet::arena::Arena;
 use triplet::config::{Config, ModelDir};
 use triplet::weights::{Access, Storage, Verified, Weights};
 use triplet::{Cpu, Model};
@@ -60,6 +61,9 @@ pub struct triplet_model_options {
     pub parallel_for: triplet_parallel_for_fn,
     /// Passed to `parallel_for`.
     pub parallel_context: *mut c_void,
+    /// Most bytes of freed buffers that the model, its sessions and its images together keep to use them again, beside
+    /// memory that was lent to them. 0 has them given back to the allocator at once, which costs time.
+    pub pool_size: usize,
 }
 
 impl Default for triplet_model_options {
@@ -73,6 +77,7 @@ impl Default for triplet_model_options {
             user_data: ptr::null_mut(),
             parallel_for: None,
             parallel_context: ptr::null_mut(),
+            pool_size: Arena::POOLED,
         }
     }
 }
@@ -382,7 +387,7 @@ pub(crate) fn check_threads(options: &triplet_model_options) -> Result<()> {
 
 /// Where a model with these options computes.
 pub(crate) fn cpu(options: &triplet_model_options) -> Cpu {
-    match (options.parallel_for, options.threads) {
+    let cpu = match (options.parallel_for, options.threads) {
         (Some(parallel_for), threads) => Cpu::with_parallel_for(Arc::new(CallersThreads {
             parallel_for,
             context: options.parallel_context,
@@ -390,6 +395,10 @@ pub(crate) fn cpu(options: &triplet_model_options) -> Cpu {
         })),
         (None, 0) => Cpu::new(),
         (None, threads) => Cpu::with_threads(threads as usize),
+    };
+    match options.pool_size {
+        Arena::POOLED => cpu,
+        size => cpu.in_arena(Arena::pooled(size)),
     }
 }
 

@@ -125,7 +125,13 @@ impl Cpu {
     }
 
     fn on(threads: Threads) -> Cpu {
-        Cpu { isa: preferred_isa(), threads, arena: Arena::pooled(), poison: false, exact: false }
+        Cpu {
+            isa: preferred_isa(),
+            threads,
+            arena: Arena::pooled(Arena::POOLED),
+            poison: false,
+            exact: false,
+        }
     }
 
     /// The same instruction set and threads with memory from `arena`. Weights are no part of it.

@@ -102,8 +102,15 @@ fn a_hosts_allocator_threads_and_floating_point_state_are_used_and_left_alone() 
     // The tiny model has no work that is worth sharing.
     let printed = run(&program, &[&shipped_model()]);
     let numbers: Vec<i64> = printed.split_whitespace().map(|word| word.parse().unwrap()).collect();
-    let [allocations, left, pieces, refused] = numbers[..] else { panic!("{printed}") };
+    let [allocations, left, pieces, refused, of_frame, largest, pool] = numbers[..] else {
+        panic!("{printed}")
+    };
     assert!(allocations > 1000 && pieces > 10, "{printed}");
     assert!(left.abs() < 10, "what the first round did not set up for good is given back: {printed}");
     assert_eq!(refused, 1, "memory that the host refuses is a status");
+    assert!(of_frame > 0 && of_frame <= 200 && largest <= 8192, "a frame in memory that is lent: {printed}");
+    assert!(pool > 1 << 20, "freed buffers wait in a pool unless there shall be none: {printed}");
+    println!(
+        "a frame in memory that is lent allocates {of_frame} times, {largest} bytes at most; pool: {pool} bytes"
+    );
 }
