@@ -453,6 +453,60 @@ class Model {
     detail::Handle<triplet_model, triplet_model_destroy> handle_;
 };
 
+#ifdef TRIPLET_FINETUNE
+inline triplet_align_options align_options() {
+    triplet_align_options options;
+    triplet_align_options_init(&options, sizeof options);
+    return options;
+}
+
+// A run of locality alignment in a folder; nothing is saved when it goes. One thread at a time; `stop` and `resume` from any.
+// What can fail gives where the run is afterwards.
+class Align {
+  public:
+    static Result<Align> try_start(const triplet_align_options &options) {
+        triplet_align *run = nullptr;
+        const triplet_status status = triplet_align_start(&options, &run);
+        if (status != TRIPLET_OK)
+            return last_failure(status);
+        return Align(run);
+    }
+
+    // TRIPLET_CANCELLED where the run was stopped; it can go on.
+    Result<triplet_align_info> try_step(std::uint64_t updates) { return where(triplet_align_step(get(), updates)); }
+    Result<triplet_align_info> try_save() { return where(triplet_align_save(get())); }
+    Result<triplet_align_info> try_export() { return where(triplet_align_export(get())); }
+    Result<triplet_align_info> try_info() const { return where(TRIPLET_OK); }
+
+#if TRIPLET_HAS_EXCEPTIONS
+    static Align start(const triplet_align_options &options) { return try_start(options).value(); }
+    triplet_align_info step(std::uint64_t updates) { return try_step(updates).value(); }
+    triplet_align_info save() { return try_save().value(); }
+    triplet_align_info export_encoder() { return try_export().value(); }
+    triplet_align_info info() const { return try_info().value(); }
+#endif
+
+    void stop() const noexcept { triplet_align_stop(get()); }
+    void resume() const noexcept { triplet_align_resume(get()); }
+
+    triplet_align *get() const noexcept { return handle_.get(); }
+
+  private:
+    explicit Align(triplet_align *handle) : handle_(handle) {}
+
+    Result<triplet_align_info> where(triplet_status status) const {
+        auto info = detail::sized<triplet_align_info>();
+        if (status == TRIPLET_OK)
+            status = triplet_align_get_info(get(), &info);
+        if (status != TRIPLET_OK)
+            return last_failure(status);
+        return info;
+    }
+
+    detail::Handle<triplet_align, triplet_align_destroy> handle_;
+};
+#endif
+
 } // namespace triplet
 
 #endif

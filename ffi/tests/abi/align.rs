@@ -41,6 +41,10 @@ fn a_run_from_c_is_the_run_of_rust_whole_and_interrupted() {
     assert_eq!(printed[0].lines().count(), 6, "{}", printed[0]);
     assert_eq!(printed[0], printed[1], "an interruption changes nothing");
 
+    let wrapper = build(&["c++", "-std=c++17"], "align_cpp", &repository().join("ffi/tests/abi/align.cpp"));
+    let cpp = folder.join("cpp");
+    assert_eq!(run(&wrapper, &[&model, images.to_str().unwrap(), cpp.to_str().unwrap()]), "fine\n");
+
     let (out, validation) = (folder.join("rust"), None);
     let files =
         RunFiles { model: model.clone().into(), images, validation, out, workers: 2, checkpointing: false };
@@ -58,8 +62,8 @@ fn a_run_from_c_is_the_run_of_rust_whole_and_interrupted() {
         (update.parse().unwrap(), loss.parse().unwrap())
     });
     assert_eq!(from_c.collect::<Vec<(usize, f32)>>(), lines);
-    let [whole, parts, rust] = ["whole", "parts", "rust"].map(|way| left(&folder.join(way)));
-    assert!(whole == parts && whole == rust, "other bits");
+    let [whole, parts, cpp, rust] = ["whole", "parts", "cpp", "rust"].map(|way| left(&folder.join(way)));
+    assert!(whole == parts && whole == cpp && whole == rust, "other bits");
 
     let path = |path: &Path| CString::new(path.to_str().unwrap()).unwrap();
     let (encoder, new) = (path(&folder.join("whole/aligned")), path(&folder.join("model")));
