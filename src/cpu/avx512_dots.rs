@@ -65,7 +65,7 @@ impl Dots for Avx512 {
     fn pack(self, strip: Strip<Integer>, first: usize, groups: usize, panel: &mut [u8], scales: &mut [f32]) {
         check_pack(&strip, groups, panel, scales);
         // SAFETY: `self` proves AVX-512; lengths were checked.
-        unsafe { pack::<false>(strip, first, groups, panel, scales) }
+        unsafe { pack::<false, true>(strip, first, groups, panel, scales) }
     }
 
     #[inline(always)]
@@ -113,7 +113,7 @@ impl Dots for Avx512Vnni {
     fn pack(self, strip: Strip<Integer>, first: usize, groups: usize, panel: &mut [u8], scales: &mut [f32]) {
         check_pack(&strip, groups, panel, scales);
         // SAFETY: `self` proves AVX-512; lengths were checked.
-        unsafe { pack::<true>(strip, first, groups, panel, scales) }
+        unsafe { pack::<true, true>(strip, first, groups, panel, scales) }
     }
 
     #[inline(always)]
@@ -156,7 +156,7 @@ fn check_integers(strip: &Strip<Integer>) {
     }
 }
 
-fn check_pack(strip: &Strip<Integer>, groups: usize, panel: &[u8], scales: &[f32]) {
+pub(super) fn check_pack(strip: &Strip<Integer>, groups: usize, panel: &[u8], scales: &[f32]) {
     assert!((1..=COLS).contains(&strip.cols) && groups.is_multiple_of(CHUNK_GROUPS));
     check_integers(strip);
     assert!(panel.len() >= groups * GROUP * COLS && scales.len() >= groups * COLS);

@@ -6,12 +6,13 @@ use super::avx512_dots::{COLS, N, add_quads, columns_scales, left, offset_eight,
 use super::dots::{CHUNK, CHUNK_GROUPS, Integer, Panel, QUAD, QUADS, Row, Strip};
 use crate::weights::{GROUP, Scheme};
 
-/// [`Dots::pack`](super::dots::Dots::pack).
+/// [`Dots::pack`](super::dots::Dots::pack): integers of eight bits get an offset with `EIGHT`, those of four bits keep theirs
+/// with `FOUR`.
 ///
 /// # Safety
 /// AVX-512; `check_pack`.
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c")]
-pub(super) unsafe fn pack<const VNNI: bool>(
+pub(super) unsafe fn pack<const EIGHT: bool, const FOUR: bool>(
     strip: Strip<Integer>,
     first: usize,
     groups: usize,
@@ -43,7 +44,7 @@ pub(super) unsafe fn pack<const VNNI: bool>(
                         let columns = transpose(rows);
                         for (i, &v) in columns.iter().enumerate() {
                             let out = cells.add((part * N + i) * COLS * QUAD);
-                            _mm512_storeu_si512(out.cast(), offset_eight::<VNNI>(v));
+                            _mm512_storeu_si512(out.cast(), offset_eight::<EIGHT>(v));
                         }
                         continue;
                     }
@@ -55,6 +56,7 @@ pub(super) unsafe fn pack<const VNNI: bool>(
                     for (half, rows) in halves.into_iter().enumerate() {
                         let columns = transpose(rows);
                         for (i, &v) in columns.iter().enumerate() {
+                            let v = if FOUR { v } else { _mm512_sub_epi8(v, _mm512_set1_epi8(8)) };
                             let quad = i / 4 * QUADS + half * QUADS / 2 + i % 4;
                             _mm512_storeu_si512(cells.add(quad * COLS * QUAD).cast(), v);
                         }

@@ -161,7 +161,27 @@ pub(super) trait Dots: Copy {
     /// Continues the sums `c[i * COLS + j]` of [`Dots::dot`] over the groups of a panel, the first of which is `first`, for
     /// 1 to `TILE_ROWS` rows.
     fn tile(self, rows: &[Row], first: usize, panel: &Panel, c: &mut [f32]);
+
+    /// As [`Dots::tile`] for any number of rows, equally far apart.
+    #[inline(always)]
+    fn tiles<'a>(
+        self,
+        count: usize,
+        row: impl Fn(usize) -> Row<'a>,
+        first: usize,
+        panel: &Panel,
+        c: &mut [f32],
+    ) {
+        for start in (0..count).step_by(Self::TILE_ROWS) {
+            let rows = Self::TILE_ROWS.min(count - start);
+            let tile: [Row; MAX_TILE] = core::array::from_fn(|i| row(start + i.min(rows - 1)));
+            self.tile(&tile[..rows], first, panel, &mut c[start * Self::COLS..]);
+        }
+    }
 }
+
+/// Most rows that a tile of [`Dots::tiles`] has where it is not written by hand.
+const MAX_TILE: usize = 8;
 
 /// A packed panel.
 pub(super) struct Panel<'a> {

@@ -7,6 +7,8 @@
 
 use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
+use super::amx;
 use super::dots::DotOp;
 use super::lanes::Lanes;
 use super::portable::Portable;
@@ -23,11 +25,13 @@ pub enum Isa {
     Avx512,
     /// AVX-512 with VNNI, products of bytes; other work is that of [`Isa::Avx512`].
     Avx512Vnni,
+    /// AMX, products of bytes by a matrix unit, with VNNI for a few rows; other work is that of [`Isa::Avx512`]. Linux alone.
+    Avx512Amx,
 }
 
 impl Isa {
     /// Every variant, slowest first.
-    pub const ALL: [Isa; 4] = [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Avx512Vnni];
+    pub const ALL: [Isa; 5] = [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Avx512Vnni, Isa::Avx512Amx];
 
     /// Whether this machine can run it.
     pub fn is_available(self) -> bool {
@@ -44,13 +48,14 @@ impl Isa {
         Isa::available().last().unwrap_or(Isa::Portable)
     }
 
-    /// `portable`, `avx2`, `avx512` or `avx512vnni`.
+    /// `portable`, `avx2`, `avx512`, `avx512vnni` or `avx512amx`.
     pub const fn name(self) -> &'static str {
         match self {
             Isa::Portable => "portable",
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
             Isa::Avx512Vnni => "avx512vnni",
+            Isa::Avx512Amx => "avx512amx",
         }
     }
 
@@ -65,6 +70,7 @@ impl Isa {
             Isa::Avx2 => 2,
             Isa::Avx512 => 4,
             Isa::Avx512Vnni => 8,
+            Isa::Avx512Amx => 16,
         }
     }
 
@@ -82,15 +88,17 @@ impl Isa {
         match self {
             // SAFETY: the processor and the operating system support the features that the function enables.
             Isa::Avx2 if self.is_available() => unsafe { avx2(op) },
-            // SAFETY: as above; VNNI comes on top of the others.
-            Isa::Avx512 | Isa::Avx512Vnni if self.is_available() => unsafe { avx512(op) },
+            // SAFETY: as above; VNNI and AMX come on top of the others.
+            Isa::Avx512 | Isa::Avx512Vnni | Isa::Avx512Amx if self.is_available() => unsafe { avx512(op) },
             _ => op.run(Portable),
         }
     }
 
     /// Whether [`Isa::run_dots`] computes with the vectors of [`Isa::run`], so that both give the same bits.
     pub(super) const fn has_dots(self) -> bool {
-        matches!(self, Isa::Portable | Isa::Avx2 | Isa::Avx512 | Isa::Avx512Vnni)
+        match self {
+            Isa::Portable | Isa::Avx2 | Isa::Avx512 | Isa::Avx512Vnni | Isa::Avx512Amx => true,
+        }
     }
 
     /// As [`Isa::run`] for products by row; portably where an instruction set has none of its own.
@@ -108,6 +116,11 @@ impl Isa {
         fn avx512vnni<O: DotOp>(op: O) -> O::Out {
             op.run(Avx512Vnni(Avx512(())))
         }
+        #[cfg(not(miri))]
+        #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512vnni,avx2,fma,f16c")]
+        fn avx512amx<O: DotOp>(op: O) -> O::Out {
+            op.run(Avx512Amx(Avx512Vnni(Avx512(()))))
+        }
         match self {
             // SAFETY: the processor and the operating system support the features that the function enables.
             Isa::Avx2 if self.is_available() => unsafe { avx2(op) },
@@ -115,6 +128,9 @@ impl Isa {
             Isa::Avx512 if self.is_available() => unsafe { avx512(op) },
             // SAFETY: as above.
             Isa::Avx512Vnni if self.is_available() => unsafe { avx512vnni(op) },
+            // SAFETY: as above; the tiles were asked for.
+            #[cfg(not(miri))]
+            Isa::Avx512Amx if self.is_available() => unsafe { avx512amx(op) },
             _ => op.run(Portable),
         }
     }
@@ -156,6 +172,11 @@ pub(super) struct Avx512(());
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 #[derive(Clone, Copy)]
 pub(super) struct Avx512Vnni(pub(super) Avx512);
+
+/// Proof that the integer products of AMX may be used, and [`Avx512Vnni`].
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
+#[derive(Clone, Copy)]
+pub(super) struct Avx512Amx(pub(super) Avx512Vnni);
 
 /// Bytes of the second-level cache of a core, or what is likely where the processor does not tell.
 pub(super) fn second_level_cache() -> usize {
@@ -249,6 +270,10 @@ fn detect() -> u8 {
             found |= Isa::Avx512.bit();
             if has(leaf.ecx, &[11]) {
                 found |= Isa::Avx512Vnni.bit();
+                // Leaf 7, EDX: 24 AMX tiles, 25 AMX products of integers. XCR0: 17 and 18, tiles saved.
+                if has(leaf.edx, &[24, 25]) && saved & 0x6_0000 == 0x6_0000 && amx::is_permitted() {
+                    found |= Isa::Avx512Amx.bit();
+                }
             }
         }
     }

@@ -18,6 +18,9 @@ compile_error!("weights are little endian and used in place; big-endian machines
 
 mod activate;
 mod add;
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
+#[allow(unsafe_code)]
+mod amx;
 mod attention;
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 #[allow(unsafe_code)]
@@ -95,7 +98,7 @@ pub struct Cpu {
 impl Cpu {
     /// The machine's fastest instruction set on all its cores (one thread without the `std` feature).
     ///
-    /// Under `std` the environment variable `TRIPLET_ISA` (`portable`, `avx2`, `avx512`, `avx512vnni`) asks for another instruction set;
+    /// Under `std` the environment variable `TRIPLET_ISA` (`portable`, `avx2`, `avx512`, `avx512vnni`, `avx512amx`) asks for another instruction set;
     /// one that the machine lacks is ignored, see [`Cpu::isa`].
     pub fn new() -> Cpu {
         Cpu::with_threads(threads::cores())

@@ -18,8 +18,10 @@ use crate::weights::{Dtype, GROUP, Quantised, Scheme};
 const STRIP: usize = 64;
 /// Rows up to which weights are multiplied where they lie.
 const FEW: usize = 4;
-/// Most rows of one piece of work.
+/// Most rows of one piece of work, whole tiles of any instruction set's.
 const ROWS: usize = 192;
+/// Rows of the highest tile.
+const TILE_ROWS: usize = 16;
 /// Groups of one panel: sixteen kilobytes at most.
 const PANEL_GROUPS: usize = 16;
 /// Words of a panel's cells, and as many at most of its scales.
@@ -50,7 +52,7 @@ pub(super) fn product(
     let (rows, scratch) = scratch.split_at_mut(x.rows * words(k));
     quantise(cpu, x, scheme, cpu.isa.run_dots(Offset(scheme)), rows);
     let rows = &*rows;
-    let height = x.rows.div_ceil(x.rows.div_ceil(ROWS).max(1));
+    let height = x.rows.div_ceil(x.rows.div_ceil(ROWS).max(1)).next_multiple_of(TILE_ROWS);
     // A product of integers counts half.
     let cost = x.rows.saturating_mul(n).saturating_mul(k.max(1)) / 2;
     cpu.threads.blocks(cost, out, n, [height, STRIP], scratch, |scratch, [first, col], out| {
@@ -141,19 +143,12 @@ fn panels<'a, D: Dots>(
         let groups = PANEL_GROUPS.min(total - first);
         dots.pack(strip, first, groups, cells, scales);
         let panel = Panel { scheme, groups, cells, scales };
-        for start in (0..count).step_by(D::TILE_ROWS) {
-            let rows = D::TILE_ROWS.min(count - start);
-            let tile: [Row; MAX_TILE] = core::array::from_fn(|i| row(start + i.min(rows - 1)));
-            dots.tile(&tile[..rows], first, &panel, &mut sums[start * D::COLS..]);
-        }
+        dots.tiles(count, &row, first, &panel, sums);
     }
     for (i, sums) in sums.chunks_exact(D::COLS).enumerate() {
         out.row(i)[from..from + strip.cols].copy_from_slice(&sums[..strip.cols]);
     }
 }
-
-/// Most rows that a tile has on any instruction set.
-const MAX_TILE: usize = 8;
 
 /// The rows `col..col + cols` of a weight.
 fn strip(weight: &Quantised, col: usize, cols: usize) -> Strip<'_, Integer<'_>> {

@@ -130,6 +130,25 @@ fn sizes_schemes_and_alignments() {
 }
 
 #[test]
+fn instruction_sets_with_the_same_vectors_give_the_same_bits() {
+    let [rows, k, n] = [37, 544, 70];
+    let x = uniform(rows * k, 1);
+    for case in STORED {
+        let integers = integers(n, k, case.0, case.1);
+        let mut first: Option<Vec<f32>> = None;
+        for isa in isas().into_iter().filter(|isa| isa.name().starts_with("avx512")) {
+            let cpu = Cpu::with_threads(2).with_isa(isa).unwrap();
+            let w = stored(&cpu, [n, k], &integers, case);
+            let x = cpu.upload(rows, k, &x).unwrap();
+            let y = cpu.linear(x.view(), &w, None, Epilogue::NONE).unwrap();
+            let y = cpu.download(y.view()).unwrap();
+            let first = first.get_or_insert_with(|| y.clone());
+            assert!(first.iter().zip(&y).all(|(a, b)| a.to_bits() == b.to_bits()), "{} {case:?}", isa.name());
+        }
+    }
+}
+
+#[test]
 fn a_row_alone_has_the_bits_it_has_among_200() {
     let mut failures = Failures::default();
     for case in STORED {
