@@ -31,7 +31,7 @@ TIERS = {
 # The architectures whose instructions are counted: by the new assembler.
 COUNTED = ("sm_80", "sm_90", "sm_90a")
 # Instructions worth a number: products, tensor cores, memory by width, barriers, spills.
-MIX = re.compile(r"^(FFMA|HMMA|IMMA|HGMMA|MUFU|SHFL|BAR|LDSM|LDGSTS|LDL|STL|LDG|STG|LDS|STS)(\.\S+)?$")
+MIX = re.compile(r"^(FFMA|HMMA|IMMA|HGMMA|UBLKCP|SYNCS|MUFU|SHFL|BAR|LDSM|LDGSTS|LDL|STL|LDG|STG|LDS|STS)(\.\S+)?$")
 
 
 def expand(path):

@@ -13,6 +13,10 @@ fn bits(x: f32) -> u64 {
     u64::from(x.to_bits())
 }
 
+fn narrow(x: u64) -> u64 {
+    u64::from(f16::from_f32(single(x)).to_bits())
+}
+
 fn double(x: u64) -> f64 {
     f64::from_bits(x)
 }
@@ -103,7 +107,9 @@ pub fn function(opcode: &str) -> Option<(Function, usize)> {
         "cvt.rn.f32.u32" => (|a, _, _| bits(a as u32 as f32), 1),
         "cvt.rn.f32.s32" => (|a, _, _| bits(a as u32 as i32 as f32), 1),
         "cvt.f32.f16" => (|a, _, _| bits(f16::from_bits(a as u16).to_f32()), 1),
-        "cvt.rn.f16.f32" => (|a, _, _| u64::from(f16::from_f32(single(a)).to_bits()), 1),
+        "cvt.rn.f16.f32" => (|a, _, _| narrow(a), 1),
+        // The first operand goes to the upper half.
+        "cvt.rn.f16x2.f32" => (|a, b, _| narrow(a) << 16 | narrow(b), 2),
         "cvt.rna.tf32.f32" => (|a, _, _| tf32(a), 1),
         "cvt.f64.f32" => (|a, _, _| f64::from(single(a)).to_bits(), 1),
         "cvt.rn.f32.f64" => (|a, _, _| bits(double(a) as f32), 1),

@@ -144,3 +144,146 @@ fn unknown_text_is_refused() {
         assert!(message.contains(what), "{message}");
     }
 }
+
+/// A kernel of 160 threads: warp 4 brings two rows of 2048 bytes, all of zeros but for ones of f16 in the diagonal, as the right matrix
+/// [2][128][8] of a product whose left one the warp group makes of its lanes' numbers; it writes the sums of 128 columns.
+const GROUP: &str = "
+.version 8.0
+.target sm_90a
+.address_size 64
+.extern .shared .align 128 .b8 memory[];
+.visible .entry triplet_probe(
+.param .u64 out,
+.param .u64 x
+)
+.reqntid 160, 1, 1
+{
+.reg .pred %p_a, %p_none, %p_ready;
+.reg .b32 %r_thread, %r_at, %r_a, %r_left<4>;
+.reg .f32 %f_sum<64>;
+.reg .b64 %u_x, %u_out, %u_place, %u_state, %u_right;
+mov.u32 %r_thread, %tid.x;
+mov.u32 %r_at, memory;
+setp.ne.u32 %p_a, %r_thread, 128;
+@%p_a bra MADE;
+mbarrier.init.shared::cta.b64 [%r_at], 1;
+fence.proxy.async.shared::cta; // made
+MADE:
+bar.sync 0;
+setp.lt.u32 %p_a, %r_thread, 128;
+@%p_a bra MULTIPLY;
+setp.ne.u32 %p_a, %r_thread, 128;
+@%p_a bra END;
+ld.param.u64 %u_x, [x];
+mbarrier.arrive.expect_tx.shared::cta.b64 %u_state, [%r_at], 4096;
+cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r_at + 128], [%u_x], 4096, [%r_at];
+bra END;
+MULTIPLY:
+mov.u32 %r_left0, 0x3c004000;
+mov.u32 %r_left1, 0x3c004000;
+mov.u32 %r_left2, 0x3c004000;
+mov.u32 %r_left3, 0x3c004000;
+mov.pred %p_none, 0;
+WAIT:
+mbarrier.try_wait.parity.shared::cta.b64 %p_ready, [%r_at], 0;
+@!%p_ready bra WAIT;
+add.u32 %r_a, %r_at, 128;
+shr.u32 %r_a, %r_a, 4;
+cvt.u64.u32 %u_right, %r_a;
+or.b64 %u_right, %u_right, 0x0000000800800000;
+wgmma.fence.sync.aligned;
+wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 {SUMS}, {%r_left0, %r_left1, %r_left2, %r_left3}, %u_right, %p_none, 1, 1, 0;
+wgmma.commit_group.sync.aligned;
+wgmma.wait_group.sync.aligned 0;
+ld.param.u64 %u_out, [out];
+mul.wide.u32 %u_place, %r_thread, 4;
+add.u64 %u_out, %u_out, %u_place;
+st.global.f32 [%u_out], %f_sum4;
+END:
+ret;
+}
+";
+
+/// Runs [`GROUP`] with a line changed; gives what it wrote.
+fn run_group(from: &str, to: &str) -> Result<Vec<u32>, String> {
+    assert!(from.is_empty() || GROUP.contains(from), "{from}");
+    let sums: Vec<String> = (0..64).map(|i| format!("%f_sum{i}")).collect();
+    let text = if from.is_empty() { GROUP.to_owned() } else { GROUP.replace(from, to) };
+    let text = text.trim_start().replace("SUMS", &sums.join(", "));
+    let lines = text
+        .lines()
+        .enumerate()
+        .map(|(i, text)| Line { origin: format!("group:{}", i + 1), text: text.to_owned() });
+    let memory = Memory::new();
+    // One of every column j at k = j mod 16.
+    let mut right = vec![0; 4096];
+    for col in 0..128 {
+        let at = col % 16 / 8 * 2048 + col * 16 + col % 8 * 2;
+        right[at..at + 2].copy_from_slice(&0x3c00u16.to_le_bytes());
+    }
+    let (x, out) = (memory.bytes(&right, 0), memory.room(4 * 128, 0));
+    let kernels = Kernels::with("probe", Program::new(lines.collect())?, 100_000);
+    kernels.launch("probe", [1, 1, 1], 160, 128 + 4096, &[Arg::Address(out), Arg::Address(x)], &memory)?;
+    memory.read(out, 128)
+}
+
+#[track_caller]
+fn group_fails(from: &str, to: &str, with: &str) {
+    let what = run_group(from, to).unwrap_err();
+    assert!(what.contains(with), "{what}");
+}
+
+#[test]
+fn products_of_warp_groups_wait_and_fence() {
+    assert_eq!(run_group("", "").unwrap(), [2f32.to_bits(); 128]);
+    group_fails("wgmma.fence.sync.aligned;", "", "without wgmma.fence");
+    group_fails("wgmma.wait_group.sync.aligned 0;", "", "not waited for");
+    group_fails("wgmma.wait_group.sync.aligned 0;", "wgmma.wait_group.sync.aligned 1;", "not waited for");
+    group_fails("wgmma.commit_group.sync.aligned;", "", "not waited for");
+    group_fails("wgmma.commit_group", "mov.u32 %r_left2, 0;\nwgmma.commit_group", "not waited for");
+    group_fails("0x0000000800800000", "0x4000000800800000", "without swizzling");
+    group_fails("0x0000000800800000", "0x0000000800810000", "belongs to nothing");
+    group_fails("%p_none, 1, 1, 0;", "%p_a, 1, 1, 0;", "holds nothing");
+    group_fails(
+        "MULTIPLY:\n",
+        "MULTIPLY:\nsetp.lt.u32 %p_a, %r_thread, 40;\n@%p_a bra END;\n",
+        "misses lanes",
+    );
+    group_fails(
+        "MULTIPLY:\n",
+        "MULTIPLY:\nsetp.lt.u32 %p_a, %r_thread, 32;\n@%p_a bra END;\n",
+        "multiply differently",
+    );
+    let crooked = run_group("0x0000000800800000", "0x0000000700800000").unwrap();
+    assert_ne!(crooked, [2f32.to_bits(); 128]);
+}
+
+#[test]
+fn mbarriers_count_arrivals_and_bytes() {
+    // Whether the copy has come is the seed's choice.
+    for (from, to) in [("@!%p_ready bra WAIT;", ""), ("[%r_at], 0;", "[%r_at], 1;")] {
+        let what = run_group(from, to).unwrap_err();
+        assert!(what.contains("holds nothing") || what.contains("have seen written"), "{what}");
+    }
+    group_fails("fence.proxy.async.shared::cta; // made", "", "without a fence after it was made");
+    group_fails("[%r_at], 1;", "[%r_at], 2;", "never ends");
+    group_fails("[%r_at], 4096;", "[%r_at], 4112;", "never ends");
+    group_fails("[%r_at], 4096;", "[%r_at], 4080;", "never ends");
+    group_fails("MADE:\nbar.sync 0;", "MADE:", "mbarrier");
+    group_fails("[%u_x], 4096, ", "[%u_x], 4112, ", "byte 4096");
+    group_fails("[%u_x], 4096, ", "[%u_x], 4088, ", "copies 4088 bytes");
+    group_fails("[%r_at + 128], [%u_x]", "[%r_at + 144], [%u_x]", "belongs to nothing");
+    group_fails("[%r_at + 128], [%u_x]", "[%r_at + 136], [%u_x]", "misaligned");
+    group_fails("[%r_at + 128], [%u_x]", "[%r_at + 128], [%u_x + 8]", "misaligned global");
+    group_fails(
+        "bra END;\nMULTIPLY",
+        "st.shared.u32 [%r_at + 128], %r_at;\nbra END;\nMULTIPLY",
+        "without a barrier",
+    );
+    let early = "st.shared.u32 [%r_at + 128], %r_at;\nmbarrier.arrive.expect_tx";
+    group_fails("mbarrier.arrive.expect_tx", early, "without a fence between the proxies");
+    let twice = "mbarrier.arrive.shared::cta.b64 %u_state, [%r_at];\nbra END;\nMULTIPLY";
+    let what = run_group("bra END;\nMULTIPLY", twice);
+    // The second phase begins before anybody asks for the first, or the arrival is one too many.
+    assert!(what.is_err());
+}

@@ -3,13 +3,18 @@
 
 use std::collections::VecDeque;
 
+use super::asynchronous::Bulk;
+use super::group::Group;
 use super::memory::Global;
+use super::phases::Phases;
 use super::program::{Instruction, Operand, Operation, Program, Slot, Space, Special, Vote};
 use super::shared::{Shared, When};
 use super::tensor;
 
-const LANES: usize = 32;
-const EVERY: u32 = u32::MAX;
+/// Lanes of a warp.
+pub const LANES: usize = 32;
+/// All of them.
+pub const EVERY: u32 = u32::MAX;
 
 /// Grid, threads of a block, bytes of dynamic shared memory.
 #[derive(Clone, Copy, Debug)]
@@ -22,10 +27,17 @@ pub struct Shape {
     pub dynamic: usize,
 }
 
-struct Warp {
-    index: usize,
-    registers: Vec<[u64; LANES]>,
-    defined: Vec<u32>,
+/// A warp.
+pub struct Warp {
+    /// Its place in the block.
+    pub index: usize,
+    /// Its registers, and the lanes in which each holds something.
+    pub registers: Vec<[u64; LANES]>,
+    pub defined: Vec<u32>,
+    /// Its part in products of warp groups.
+    pub group: Group,
+    /// The phase that it asked for and that had not ended: mbarrier, parity.
+    pub asks: Option<(u64, u64)>,
     at: [u32; LANES],
     alive: u32,
     /// Whether it waits at a barrier of the block, at which instruction.
@@ -38,22 +50,28 @@ struct Warp {
 /// A copy to shared memory that has not arrived: lane, address, bytes.
 struct Copy(usize, u64, [u8; 16]);
 
-struct Block<'a> {
+/// A block.
+pub struct Block<'a> {
     program: &'a Program,
     params: &'a [u64],
-    memory: &'a dyn Global,
+    /// Global memory.
+    pub memory: &'a dyn Global,
     shape: Shape,
     place: [usize; 3],
     number: usize,
-    shared: Shared,
+    /// Shared memory, its mbarriers, copies under way to it.
+    pub shared: Shared,
+    pub phases: Phases,
+    pub bulk: Vec<Bulk>,
     barriers: u32,
 }
 
-/// A small generator (xorshift), for the order of warps.
-struct Random(u64);
+/// A small generator (xorshift), for the order of warps and of copies.
+pub struct Random(u64);
 
 impl Random {
-    fn below(&mut self, bound: usize) -> usize {
+    /// A number below `bound`.
+    pub fn below(&mut self, bound: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -86,8 +104,10 @@ pub fn run(
             ranges.push((program.dynamic, program.dynamic + shape.dynamic));
         }
         let place = [number % wide, number / wide % high, number / wide / high];
-        let shared = Shared::new(&ranges);
-        let mut block = Block { program, params, memory, shape, place, number, shared, barriers: 0 };
+        let shared = Shared::new(&ranges, program.asynchronous.then_some(shape.threads));
+        let (phases, bulk) = (Phases::default(), Vec::new());
+        let mut block =
+            Block { program, params, memory, shape, place, number, shared, phases, bulk, barriers: 0 };
         block.run(&mut random, &mut left)?;
     }
     memory.settle();
@@ -101,6 +121,8 @@ impl Block<'_> {
                 index,
                 registers: vec![[0; LANES]; self.program.slots],
                 defined: vec![0; self.program.slots],
+                group: Group::new(self.program.slots),
+                asks: None,
                 at: [0; LANES],
                 alive: EVERY,
                 waits: None,
@@ -109,20 +131,32 @@ impl Block<'_> {
             })
             .collect();
         loop {
+            if !self.bulk.is_empty() && random.below(4) == 0 {
+                self.bring(random);
+            }
+            let ended =
+                |asks: Option<(u64, u64)>| asks.is_none_or(|(at, parity)| self.phases.ended(at, parity));
             let ready: Vec<usize> = warps
                 .iter()
-                .filter(|warp| warp.alive != 0 && warp.waits.is_none())
+                .filter(|warp| warp.alive != 0 && warp.waits.is_none() && ended(warp.asks))
                 .map(|warp| warp.index)
                 .collect();
             if ready.is_empty() {
+                if self.bring(random) {
+                    continue;
+                }
+                if let Some(warp) = warps.iter().find(|warp| warp.alive != 0 && warp.waits.is_none()) {
+                    return Err(format!("warp {} waits for a phase that never ends", warp.index));
+                }
                 if !self.barrier(&mut warps)? {
-                    return Ok(());
+                    return self.end(&warps);
                 }
                 continue;
             }
             let warp = &mut warps[ready[random.below(ready.len())]];
+            warp.asks = None;
             for _ in 0..=random.below(300) {
-                if warp.alive == 0 || warp.waits.is_some() {
+                if warp.alive == 0 || warp.waits.is_some() || warp.asks.is_some() {
                     break;
                 }
                 if *left == 0 {
@@ -171,6 +205,9 @@ impl Block<'_> {
             }
         }
         self.barriers += 1;
+        if let Some(order) = &mut self.shared.order {
+            order.meet(0..self.shape.threads);
+        }
         for warp in warps {
             warp.waits = None;
             warp.barriers += 1;
@@ -182,7 +219,8 @@ impl Block<'_> {
         When { thread: (warp.index * LANES + lane) as u16, block: self.barriers, warp: warp.barriers }
     }
 
-    fn thread(&self, warp: &Warp, lane: usize) -> u32 {
+    /// A thread's place in the grid.
+    pub fn thread(&self, warp: &Warp, lane: usize) -> u32 {
         (self.number * self.shape.threads + warp.index * LANES + lane) as u32
     }
 
@@ -227,7 +265,7 @@ impl Block<'_> {
                         dst_values[lane] = function(a[lane], b[lane], c[lane]);
                     }
                 }
-                warp.defined[*dst] |= lanes;
+                warp.written(*dst, lanes)?;
             }
             Operation::Compare { compare, dst, a, b, join } => {
                 let (a, b) = (self.values(warp, *a, lanes)?, self.values(warp, *b, lanes)?);
@@ -245,7 +283,7 @@ impl Block<'_> {
                     warp.registers[*dst][lane] =
                         u64::from(if or { result || joined } else { result && joined });
                 });
-                warp.defined[*dst] |= lanes;
+                warp.written(*dst, lanes)?;
             }
             Operation::Pack { dst, from, bits } => {
                 let mut packed = [0; LANES];
@@ -255,16 +293,16 @@ impl Block<'_> {
                         packed[lane] |= (part[lane] & ((1 << bits) - 1)) << (*bits as usize * i);
                     }
                 }
-                warp.put(*dst, lanes, &packed);
+                warp.put(*dst, lanes, &packed)?;
             }
             Operation::Unpack { dst, from, bits } => {
                 let whole = self.values(warp, *from, lanes)?;
                 for (i, dst) in dst.iter().enumerate() {
                     let part = whole.map(|whole| whole >> (*bits as usize * i) & ((1 << bits) - 1));
-                    warp.put(*dst, lanes, &part);
+                    warp.put(*dst, lanes, &part)?;
                 }
             }
-            Operation::Param { dst, index } => warp.put(*dst, lanes, &[self.params[*index]; LANES]),
+            Operation::Param { dst, index } => warp.put(*dst, lanes, &[self.params[*index]; LANES])?,
             Operation::Load { space, bytes, signed, dst, base, offset } => {
                 self.load(warp, lanes, *space, *bytes, dst, *base, *offset)?;
                 if *signed && *bytes == 1 {
@@ -295,7 +333,7 @@ impl Block<'_> {
                 for lane in 0..LANES {
                     moved[lane] = from[(lane ^ mask[lane] as usize) % LANES];
                 }
-                warp.put(*dst, lanes, &moved);
+                warp.put(*dst, lanes, &moved)?;
             }
             Operation::Vote { vote, dst, from, members } => {
                 self.whole(warp, lanes, *members)?;
@@ -306,11 +344,14 @@ impl Block<'_> {
                     Vote::Ballot => ballot,
                     Vote::All => u64::from(ballot == u64::from(EVERY)),
                 };
-                warp.put(*dst, lanes, &[answer; LANES]);
+                warp.put(*dst, lanes, &[answer; LANES])?;
             }
             Operation::WarpBarrier { members } => {
                 self.whole(warp, lanes, *members)?;
                 warp.barriers += 1;
+                if let Some(order) = &mut self.shared.order {
+                    order.meet(warp.index * LANES..(warp.index + 1) * LANES);
+                }
             }
             Operation::CopyAsync { dst, dst_offset, src, src_offset, size } => {
                 let (dst, src) = (self.values(warp, *dst, lanes)?, self.values(warp, *src, lanes)?);
@@ -349,9 +390,10 @@ impl Block<'_> {
                 let of = |slots: &[Slot]| slots.iter().map(|&slot| &warp.registers[slot]).collect::<Vec<_>>();
                 let sums = tensor::m16n8k8_tf32(&of(a), &of(b), &of(c))?;
                 for (&slot, sums) in d.iter().zip(&sums) {
-                    warp.put(slot, lanes, sums);
+                    warp.put(slot, lanes, sums)?;
                 }
             }
+            Operation::Asynchronous(what) => self.asynchronous(warp, lanes, at, what)?,
             Operation::Barrier { or } => {
                 if lanes != EVERY {
                     return Err(format!("is a barrier that lanes {:#x} do not reach together", !lanes));
@@ -374,7 +416,8 @@ impl Block<'_> {
         Ok(())
     }
 
-    fn values(&self, warp: &Warp, operand: Operand, lanes: u32) -> Result<[u64; LANES], String> {
+    /// What an operand is in every lane; `lanes` must hold something.
+    pub fn values(&self, warp: &Warp, operand: Operand, lanes: u32) -> Result<[u64; LANES], String> {
         Ok(match operand {
             Operand::Slot(slot) => {
                 warp.known(slot, lanes)?;
@@ -421,10 +464,7 @@ impl Block<'_> {
                 warp.registers[*slot][lane] = u64::from_le_bytes(word);
             }
         }
-        for slot in dst {
-            warp.defined[*slot] |= lanes;
-        }
-        Ok(())
+        dst.iter().try_for_each(|slot| warp.written(*slot, lanes))
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -464,15 +504,22 @@ impl Block<'_> {
 
 impl Warp {
     fn known(&self, slot: Slot, lanes: u32) -> Result<(), String> {
+        self.group.touch(slot)?;
         match lanes & !self.defined[slot] {
             0 => Ok(()),
             unknown => Err(format!("reads a register that holds nothing in lanes {unknown:#x}")),
         }
     }
 
-    fn put(&mut self, slot: Slot, lanes: u32, values: &[u64; LANES]) {
-        for_lanes(lanes, |lane| self.registers[slot][lane] = values[lane]);
+    fn written(&mut self, slot: Slot, lanes: u32) -> Result<(), String> {
         self.defined[slot] |= lanes;
+        self.group.touch(slot)
+    }
+
+    /// Puts values into the lanes of a register.
+    pub fn put(&mut self, slot: Slot, lanes: u32, values: &[u64; LANES]) -> Result<(), String> {
+        for_lanes(lanes, |lane| self.registers[slot][lane] = values[lane]);
+        self.written(slot, lanes)
     }
 }
 
@@ -484,6 +531,7 @@ fn for_lanes(lanes: u32, mut act: impl FnMut(usize)) {
     }
 }
 
-fn bits_of(lanes: u32) -> impl Iterator<Item = usize> {
+/// The lanes of a mask.
+pub fn bits_of(lanes: u32) -> impl Iterator<Item = usize> {
     (0..LANES).filter(move |lane| lanes >> lane & 1 == 1)
 }

@@ -3,10 +3,14 @@
 //! barriers that not all threads reach are failures.
 
 mod arithmetic;
+mod asynchronous;
+mod group;
 mod launch;
 mod machine;
 mod memory;
 mod operand;
+mod order;
+mod phases;
 mod program;
 mod shared;
 mod syntax;
@@ -18,6 +22,7 @@ mod faults;
 mod maps;
 mod mutants;
 mod norms;
+mod packed;
 mod products;
 mod quantised;
 mod rows;

@@ -9,7 +9,7 @@ use std::fs;
 use super::launch::Kernels;
 use super::program::Program;
 use super::text::{Line, folder, kernels, lines};
-use super::{attention, maps, norms, products, quantised, rows, select_token};
+use super::{attention, maps, norms, packed, products, quantised, rows, select_token};
 
 /// Changes that are tried of every kernel by default.
 const SAMPLE: usize = 8;
@@ -37,6 +37,8 @@ fn check(name: &str) -> Check {
         "linear_row" => products::linear_row,
         "dequantise" => quantised::dequantise,
         "linear_row_quantised" => quantised::linear_row_quantised,
+        "linear_pack" => packed::linear_pack,
+        "linear_sm90a" => packed::linear_sm90a,
         "linear_sm80" => products::linear_sm80,
         "matmul" => products::matmul,
         "attention" => attention::both,
@@ -56,6 +58,7 @@ fn owner(file: &str) -> &str {
         "block_sum" => "layer_norm",
         "tile_start" | "tile_product" | "tile_fold" | "tile_gather" | "tile_finish" => "linear",
         "attention_merge" => "attention_merge",
+        stem if stem.ends_with("_sm90a") => "linear_sm90a",
         stem if stem.ends_with("_sm80") && stem != "linear_sm80" => "attention_sm80",
         stem if stem.starts_with("attention") => "attention",
         stem if stem.starts_with("resize") => "resize",
@@ -76,6 +79,10 @@ fn operands(code: &str) -> Option<(&str, Vec<&str>)> {
     Some((opcode, rest.strip_suffix(';')?.split(", ").collect()))
 }
 
+/// What is dropped: barriers, waits, fences, arrivals.
+const DROPPED: [&str; 7] =
+    ["bar.sync", "bar.warp", "cp.async.wait", "fence.", "wgmma.fence", "wgmma.wait", "mbarrier.arrive"];
+
 /// The changes of one line: a barrier or a guard dropped, a bound off by one, operands exchanged, a number or an offset wrong.
 fn changes(text: &str) -> Vec<String> {
     let code = text.split("//").next().unwrap_or("").trim();
@@ -87,7 +94,7 @@ fn changes(text: &str) -> Vec<String> {
     if !bare.ends_with(';') || bare.starts_with('.') {
         return changed;
     }
-    if bare.starts_with("bar.sync") || bare.starts_with("bar.warp") || bare.starts_with("cp.async.wait") {
+    if DROPPED.iter().any(|start| bare.starts_with(start)) {
         changed.push(String::new());
     }
     if let Some(guard) = guard {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::arithmetic::{Function, comparison, function};
+use super::asynchronous::Asynchronous;
 use super::syntax::{Source, Statement, Written, read};
 use super::text::Line;
 
@@ -86,6 +87,8 @@ pub enum Operation {
     Wait(usize),
     /// `mma.sync` of an m16n8k8 product of tf32 with sums in f32: d, a, b, c.
     Mma { d: Vec<Slot>, a: Vec<Slot>, b: Vec<Slot>, c: Vec<Slot> },
+    /// Copies in bulk, mbarriers, products of warp groups.
+    Asynchronous(Asynchronous),
     /// To an instruction.
     Branch { to: usize },
     /// The thread ends.
@@ -117,9 +120,11 @@ pub struct Program {
     pub shared: Vec<(usize, usize)>,
     /// Where dynamic shared memory begins.
     pub dynamic: usize,
+    /// Whether threads meet at mbarriers.
+    pub asynchronous: bool,
 }
 
-/// Bytes between two shared variables, so that a step beyond one is seen.
+/// Bytes between two shared variables and before the first, so that a step beyond one is seen.
 const GAP: usize = 512;
 
 #[derive(Default)]
@@ -142,7 +147,7 @@ impl Program {
         let source = read(&lines)?;
         let mut shared = HashMap::new();
         let mut ranges = Vec::new();
-        let mut end = 0usize;
+        let mut end = GAP;
         for (_, statement) in &source.body {
             if let Statement::Shared { name, align, bytes } = statement {
                 let start = end.div_ceil(*align) * align;
@@ -184,7 +189,10 @@ impl Program {
         }
         decoder.close(&mut instructions)?;
         let slots = decoder.slots;
-        Ok(Program { source, lines, instructions, slots, shared: ranges, dynamic })
+        let asynchronous = instructions
+            .iter()
+            .any(|instruction| matches!(instruction.operation, Operation::Asynchronous(_)));
+        Ok(Program { source, lines, instructions, slots, shared: ranges, dynamic, asynchronous })
     }
 
     /// Where an instruction stands.
@@ -406,6 +414,54 @@ impl Decoder {
                     [4, 4, 2, 4] => Ok(Operation::Mma { d, a, b, c }),
                     _ => Err("wrong number of elements".into()),
                 }
+            }
+            ("cp", ["async", "bulk", "shared::cluster", "global", "mbarrier::complete_tx::bytes"]) => {
+                count(4)?;
+                let (to, from, phase) = (address(0)?, address(1)?, address(3)?);
+                Ok(Operation::Asynchronous(Asynchronous::Copy { to, from, size: one(2)?, phase }))
+            }
+            ("mbarrier", ["init", "shared::cta", "b64"]) => {
+                count(2)?;
+                let (base, offset) = address(0)?;
+                Ok(Operation::Asynchronous(Asynchronous::Init(base, offset, one(1)?)))
+            }
+            ("mbarrier", ["arrive", rest @ ..]) => {
+                let (base, offset) = address(1)?;
+                let bytes = match rest {
+                    ["shared::cta", "b64"] => Operand::Number(0),
+                    ["expect_tx", "shared::cta", "b64"] => one(2)?,
+                    _ => return Err(unknown()),
+                };
+                let state = dst()?;
+                Ok(Operation::Asynchronous(Asynchronous::Arrive { state, base, offset, bytes }))
+            }
+            ("mbarrier", ["try_wait", "parity", "shared::cta", "b64"]) => {
+                count(3)?;
+                let ((base, offset), parity) = (address(1)?, one(2)?);
+                Ok(Operation::Asynchronous(Asynchronous::Ask { dst: dst()?, base, offset, parity }))
+            }
+            ("fence", ["proxy", "async", "shared::cta"]) => {
+                Ok(Operation::Asynchronous(Asynchronous::ProxyFence))
+            }
+            ("wgmma", [what, "sync", "aligned", rest @ ..]) => {
+                Ok(Operation::Asynchronous(match (*what, rest) {
+                    ("fence", []) => Asynchronous::GroupFence,
+                    ("commit_group", []) => Asynchronous::GroupCommit,
+                    ("wait_group", []) => match one(0)? {
+                        Operand::Number(groups) => Asynchronous::GroupWait(groups as usize),
+                        _ => return Err("a number is expected".into()),
+                    },
+                    ("mma_async", ["m64n128k16", "f32", "f16", "f16"]) => {
+                        count(7)?;
+                        let plain = [4, 5, 6].map(|i| one(i) == Ok(Operand::Number(u64::from(i < 6))));
+                        let (sums, left) = (self.to(get(0)?)?, self.to(get(1)?)?);
+                        if plain != [true; 3] || sums.len() != 64 || left.len() != 4 {
+                            return Err("a plain product of 64 sums is expected".into());
+                        }
+                        Asynchronous::Multiply { sums, left, right: one(2)?, add: self.to(get(3)?)?[0] }
+                    }
+                    _ => return Err(unknown()),
+                }))
             }
             ("red", ["global", "or", "b32"]) => {
                 let (base, offset) = address(0)?;

@@ -1,5 +1,7 @@
 //! Shared memory of a block: bytes that know who touched them since which barrier.
 
+use super::order::Order;
+
 /// Bytes that are watched together; no kernel shares a word between threads.
 const WORD: usize = 4;
 const NOBODY: u16 = u16::MAX;
@@ -35,11 +37,13 @@ struct Watch {
 pub struct Shared {
     bytes: Vec<u8>,
     words: Vec<Watch>,
+    /// In kernels with mbarriers: who has seen what.
+    pub order: Option<Order>,
 }
 
 impl Shared {
-    /// Memory of which only `ranges` exist.
-    pub fn new(ranges: &[(usize, usize)]) -> Shared {
+    /// Memory of which only `ranges` exist; `threads` of a kernel with mbarriers.
+    pub fn new(ranges: &[(usize, usize)], threads: Option<usize>) -> Shared {
         let len = ranges.iter().map(|range| range.1).max().unwrap_or(0).next_multiple_of(WORD);
         let nothing = Watch {
             exists: false,
@@ -58,7 +62,8 @@ impl Shared {
                 word.exists = true;
             }
         }
-        Shared { bytes: vec![0xcd; len], words }
+        let order = threads.map(|threads| Order::new(threads, words.len()));
+        Shared { bytes: vec![0xcd; len], words, order }
     }
 
     fn range(&self, address: u64, len: usize) -> Result<std::ops::Range<usize>, String> {
@@ -75,9 +80,15 @@ impl Shared {
     /// Reads bytes.
     pub fn load(&mut self, address: u64, out: &mut [u8], when: When) -> Result<(), String> {
         let range = self.range(address, out.len())?;
-        for word in &mut self.words[range] {
+        for index in range {
+            let word = &mut self.words[index];
             if !word.defined {
                 return Err(format!("reads shared address {address}, which holds nothing"));
+            }
+            if let Some(order) = &mut self.order {
+                let seen = order.read(index, usize::from(when.thread));
+                seen.map_err(|what| format!("reads shared address {address}, {what}"))?;
+                continue;
             }
             word.after_write(when).map_err(|who| format!("reads shared address {address} {who}"))?;
             let warp = when.thread / 32;
@@ -104,7 +115,14 @@ impl Shared {
     /// Writes bytes.
     pub fn store(&mut self, address: u64, bytes: &[u8], when: When) -> Result<(), String> {
         let range = self.range(address, bytes.len())?;
-        for word in &mut self.words[range] {
+        for index in range {
+            let word = &mut self.words[index];
+            if let Some(order) = &mut self.order {
+                let seen = order.write(index, usize::from(when.thread));
+                seen.map_err(|what| format!("writes shared address {address} {what}"))?;
+                word.defined = true;
+                continue;
+            }
             word.after_write(when).map_err(|who| format!("writes shared address {address} {who}"))?;
             let read_now =
                 word.reader != NOBODY && word.read_block == when.block && word.reader != when.thread;
@@ -121,6 +139,66 @@ impl Shared {
         }
         self.bytes[address as usize..address as usize + bytes.len()].copy_from_slice(bytes);
         Ok(())
+    }
+
+    /// The words of an mbarrier are nobody else's.
+    pub fn reserve(&mut self, address: u64) -> Result<(), String> {
+        for word in self.range(address, 8)? {
+            self.words[word].exists = false;
+        }
+        Ok(())
+    }
+
+    /// Begins a copy in bulk by `thread` that the mbarrier `phase` counts.
+    pub fn expect_bulk(
+        &mut self,
+        address: u64,
+        len: usize,
+        thread: usize,
+        phase: usize,
+    ) -> Result<(), String> {
+        for at in (0..len as u64).step_by(16) {
+            for index in self.range(address + at, 16)? {
+                let order = self.order.as_mut().expect("a kernel with mbarriers");
+                let told = |what| format!("copies to shared address {} {what}", address + at);
+                let fenced = order.write(index, thread).map_err(told)?;
+                if !fenced {
+                    return Err(told("without a fence between the proxies after it was written".into()));
+                }
+                order.expect(index, phase);
+                self.words[index].defined = false;
+            }
+        }
+        Ok(())
+    }
+
+    /// A copy has come; gives its words.
+    pub fn bring(&mut self, address: u64, bytes: &[u8]) -> std::ops::Range<usize> {
+        let first = address as usize;
+        self.bytes[first..first + bytes.len()].copy_from_slice(bytes);
+        let words = first / WORD..(first + bytes.len()) / WORD;
+        self.words[words.clone()].iter_mut().for_each(|word| word.defined = true);
+        words
+    }
+
+    /// 16 bytes that a product of a warp's threads reads; adds their words to `words`.
+    pub fn begin(
+        &mut self,
+        address: u64,
+        threads: std::ops::Range<usize>,
+        words: &mut Vec<usize>,
+    ) -> Result<[u8; 16], String> {
+        let range = self.range(address, 16)?;
+        for index in range.clone() {
+            if !self.words[index].defined {
+                return Err(format!("multiplies by shared address {address}, which holds nothing"));
+            }
+            let order = self.order.as_mut().expect("a kernel with mbarriers");
+            let seen = order.begin(index, threads.clone());
+            seen.map_err(|what| format!("multiplies by shared address {address} {what}"))?;
+        }
+        words.extend(range);
+        Ok(self.bytes[address as usize..address as usize + 16].try_into().expect("16 bytes"))
     }
 }
 

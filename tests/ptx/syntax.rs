@@ -108,7 +108,12 @@ fn words(lines: &[Line]) -> Vec<(usize, String)> {
     for (index, line) in lines.iter().enumerate() {
         let text = line.text.split("//").next().unwrap_or("");
         let mut word = String::new();
-        for c in text.chars().chain([' ']) {
+        // `::` is part of a word, `:` ends a label.
+        for c in text.replace("::", "\u{2237}").chars().chain([' ']) {
+            if c == '\u{2237}' {
+                word.push_str("::");
+                continue;
+            }
             if c.is_ascii_alphanumeric() || "_.%$".contains(c) {
                 word.push(c);
                 continue;

@@ -13,7 +13,7 @@ fn tf32(bits: u64) -> Result<f64, String> {
 }
 
 /// The sum rounded toward zero: tensor cores drop what does not fit.
-fn truncated(x: f64) -> f32 {
+pub fn truncated(x: f64) -> f32 {
     let nearest = x as f32;
     if f64::from(nearest).abs() > x.abs() && nearest.is_finite() {
         return f32::from_bits(nearest.to_bits() - 1);
