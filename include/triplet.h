@@ -177,6 +177,12 @@ typedef struct triplet_model_options {
    * memory that was lent to them. 0 has them given back to the allocator at once, which costs time.
    */
   size_t pool_size;
+  /**
+   * Where the model computes: "cpu"; "cuda:N" for NVIDIA GPU number N of a library that is built with the feature `cuda`; "auto"
+   * for the first GPU that works, or the CPU where none does, `triplet_model_device` says which. NULL is "cpu". Read during the
+   * call only.
+   */
+  const char *device;
 } triplet_model_options;
 
 /**
@@ -245,7 +251,7 @@ typedef struct triplet_model_info {
    */
   triplet_unit units;
   /**
-   * Threads that the model computes on.
+   * Threads that the model computes on; 1 of a GPU's.
    */
   uint32_t threads;
   /**
@@ -971,6 +977,12 @@ typedef struct triplet_session_options {
 #define TRIPLET_INTERNAL 17
 
 /**
+ * A GPU or its driver refused, or there is none. Where the message says that the device is lost, destroy the model, its sessions
+ * and its images, and load the model on the CPU.
+ */
+#define TRIPLET_DEVICE 18
+
+/**
  * None.
  */
 #define TRIPLET_UNIT_NONE 0
@@ -1276,7 +1288,7 @@ TRIPLET_API triplet_status triplet_model_bytes_init(struct triplet_model_bytes *
  * `options` may be NULL. `*model` becomes a handle to destroy, or NULL where the call fails.
  *
  * Any thread. TRIPLET_IO, TRIPLET_FORMAT, TRIPLET_CONFIG, TRIPLET_TENSOR, TRIPLET_LIMIT, TRIPLET_CANCELLED,
- * TRIPLET_OUT_OF_MEMORY, TRIPLET_INVALID_ARGUMENT, TRIPLET_INVALID_UTF8.
+ * TRIPLET_OUT_OF_MEMORY, TRIPLET_INVALID_ARGUMENT, TRIPLET_INVALID_UTF8, TRIPLET_DEVICE.
  *
  * The caller promises:
  * `dir` is a C string; `options` is NULL or valid; a handle can be written to `model`.
@@ -1332,6 +1344,19 @@ TRIPLET_API triplet_status triplet_model_get_info(const struct triplet_model *mo
 TRIPLET_API triplet_status triplet_model_warning(const struct triplet_model *model, size_t index, const char **warning);
 
 /**
+ * Where a model computes, in words: "cuda:0 (" and the GPU's name, "cpu", or, where "auto" found no GPU, "cpu (no GPU: " and the
+ * reason. `*device` is borrowed from the model and valid until its handle is destroyed.
+ *
+ * Any thread. TRIPLET_INVALID_HANDLE, TRIPLET_INVALID_ARGUMENT.
+ *
+ * The caller promises:
+ * A pointer can be written to `device`.
+ */
+TRIPLET_API
+triplet_status triplet_model_device(const struct triplet_model *model,
+                                    const char **device);
+
+/**
  * Handles of any kind that were given out and not destroyed, to find leaks.
  *
  * Any thread.
@@ -1350,7 +1375,7 @@ TRIPLET_API size_t triplet_live_handles(void);
 TRIPLET_API triplet_status triplet_memory_bounds_init(struct triplet_memory_bounds *bounds, size_t struct_size);
 
 /**
- * Says how much memory the model of the directory `dir` would take with these options, without reading its weights. The
+ * Says how much memory the model of the directory `dir` would take on the CPU with these options, without reading its weights. The
  * caller sets `memory->struct_size`; `options` and `bounds` may be NULL.
  *
  * Any thread. As `triplet_model_open`.
@@ -1366,7 +1391,8 @@ triplet_status triplet_memory_query(const char *dir,
                                     struct triplet_memory *memory);
 
 /**
- * Says how much memory a model takes. The caller sets `memory->struct_size`; `bounds` may be NULL.
+ * Says how much memory a model takes, which must be one that computes on the CPU. The caller sets `memory->struct_size`;
+ * `bounds` may be NULL.
  *
  * Any thread. TRIPLET_INVALID_HANDLE, TRIPLET_INVALID_ARGUMENT, TRIPLET_LIMIT.
  *

@@ -433,6 +433,12 @@ class Model {
     Image image(const triplet_image_view &view) const { return try_image(view).value(); }
 #endif
 
+    // Where it computes: "cpu", "cuda:0 (...)", or "cpu (no GPU: ...)" where "auto" found none.
+    std::string device() const {
+        const char *device = nullptr;
+        return triplet_model_device(get(), &device) == TRIPLET_OK ? device : "";
+    }
+
     std::vector<std::string> warnings() const {
         std::vector<std::string> warnings;
         auto info = detail::sized<triplet_model_info>();

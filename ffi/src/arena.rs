@@ -117,7 +117,7 @@ pub unsafe extern "C" fn triplet_memory_bounds_init(
     guard(|| unsafe { memory::init("bounds", bounds, struct_size) })
 }
 
-/// Says how much memory the model of the directory `dir` would take with these options, without reading its weights. The
+/// Says how much memory the model of the directory `dir` would take on the CPU with these options, without reading its weights. The
 /// caller sets `memory->struct_size`; `options` and `bounds` may be NULL.
 ///
 /// Any thread. As `triplet_model_open`.
@@ -148,7 +148,8 @@ pub unsafe extern "C" fn triplet_memory_query(
     })
 }
 
-/// Says how much memory a model takes. The caller sets `memory->struct_size`; `bounds` may be NULL.
+/// Says how much memory a model takes, which must be one that computes on the CPU. The caller sets `memory->struct_size`;
+/// `bounds` may be NULL.
 ///
 /// Any thread. TRIPLET_INVALID_HANDLE, TRIPLET_INVALID_ARGUMENT, TRIPLET_LIMIT.
 ///
@@ -165,7 +166,7 @@ pub unsafe extern "C" fn triplet_model_get_memory(
         // SAFETY: the caller's promise.
         unsafe {
             let bounds = memory::read_options("bounds", bounds)?;
-            memory::fill("memory", memory, &measured(&object.model, &bounds)?)
+            memory::fill("memory", memory, &measured(object.model.on_cpu()?, &bounds)?)
         }
     })
 }
@@ -204,6 +205,12 @@ impl Lease {
         // SAFETY: the caller's promise.
         let (arena, lease) = unsafe { Lease::arena(memory, size) }?;
         Ok((model.backend().in_arena(arena), lease))
+    }
+
+    /// No memory.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn none() -> Lease {
+        Lease(None)
     }
 
     /// Memory that the caller lends, or the heap where `memory` is NULL.

@@ -3,11 +3,10 @@
 use core::ffi::c_void;
 use core::ptr;
 
-use triplet::Cpu;
 use triplet::image::{ImageView, PixelFormat};
-use triplet::session::EncodedImage;
 
 use crate::arena::Lease;
+use crate::device::AnyImage;
 use crate::guard::guard;
 use crate::memory::{self, Versioned};
 use crate::model::{ModelObject, destroy, triplet_model};
@@ -80,7 +79,7 @@ unsafe impl Versioned for triplet_image_view {}
 
 /// What an image handle stands for.
 pub(crate) struct ImageObject {
-    pub(crate) encoded: EncodedImage<Cpu>,
+    pub(crate) encoded: AnyImage,
     /// The memory that the image lies in; dropped after it.
     _lease: Lease,
 }
@@ -135,8 +134,7 @@ pub unsafe extern "C" fn triplet_image_create(
         let pixels = unsafe { memory::slice("image.pixels", view.pixels, view.size) }?;
         let pixels = ImageView::new(pixels, view.width, view.height, stride, format)?;
         // SAFETY: the caller's promise.
-        let (backend, lease) = unsafe { Lease::take(&model.model, view.memory, view.memory_size) }?;
-        let encoded = model.model.encode_on(&backend, &pixels)?;
+        let (encoded, lease) = unsafe { model.model.encode(&pixels, view.memory, view.memory_size) }?;
         let handle = registry::insert(ImageObject { encoded, _lease: lease });
         // SAFETY: the caller's promise.
         unsafe { memory::write("image", image, handle) }

@@ -15,6 +15,7 @@ pub mod allocator;
 pub mod arena;
 pub mod ask;
 pub mod convert;
+mod device;
 pub mod event;
 mod float_state;
 mod guard;

@@ -5,11 +5,12 @@ use core::ops::ControlFlow;
 use core::ptr;
 use std::sync::Arc;
 
+use triplet::Cpu;
 use triplet::arena::Arena;
 use triplet::config::{Config, ModelDir};
 use triplet::weights::{Access, Storage, Verified, Weights};
-use triplet::{Cpu, Model};
 
+use crate::device::{self, AnyModel};
 use crate::float_state::in_host;
 use crate::guard::{guard, guard_value};
 use crate::memory::{self, Versioned};
@@ -64,6 +65,10 @@ pub struct triplet_model_options {
     /// Most bytes of freed buffers that the model, its sessions and its images together keep to use them again, beside
     /// memory that was lent to them. 0 has them given back to the allocator at once, which costs time.
     pub pool_size: usize,
+    /// Where the model computes: "cpu"; "cuda:N" for NVIDIA GPU number N of a library that is built with the feature `cuda`; "auto"
+    /// for the first GPU that works, or the CPU where none does, `triplet_model_device` says which. NULL is "cpu". Read during the
+    /// call only.
+    pub device: *const c_char,
 }
 
 impl Default for triplet_model_options {
@@ -78,6 +83,7 @@ impl Default for triplet_model_options {
             parallel_for: None,
             parallel_context: ptr::null_mut(),
             pool_size: Arena::POOLED,
+            device: ptr::null(),
         }
     }
 }
@@ -141,7 +147,7 @@ pub struct triplet_model_info {
     pub struct_size: u32,
     /// The units that answers may decode to, as bits.
     pub units: triplet_unit,
-    /// Threads that the model computes on.
+    /// Threads that the model computes on; 1 of a GPU's.
     pub threads: u32,
     /// Tokens of the vocabulary.
     pub vocab_size: u32,
@@ -166,7 +172,8 @@ unsafe impl Versioned for triplet_model_info {}
 
 /// What a model handle stands for.
 pub(crate) struct ModelObject {
-    pub(crate) model: Model,
+    pub(crate) model: AnyModel,
+    device: Text,
     warnings: Vec<Text>,
 }
 
@@ -209,7 +216,7 @@ pub unsafe extern "C" fn triplet_model_bytes_init(
 /// `options` may be NULL. `*model` becomes a handle to destroy, or NULL where the call fails.
 ///
 /// Any thread. TRIPLET_IO, TRIPLET_FORMAT, TRIPLET_CONFIG, TRIPLET_TENSOR, TRIPLET_LIMIT, TRIPLET_CANCELLED,
-/// TRIPLET_OUT_OF_MEMORY, TRIPLET_INVALID_ARGUMENT, TRIPLET_INVALID_UTF8.
+/// TRIPLET_OUT_OF_MEMORY, TRIPLET_INVALID_ARGUMENT, TRIPLET_INVALID_UTF8, TRIPLET_DEVICE.
 ///
 /// # Safety
 /// `dir` is a C string; `options` is NULL or valid; a handle can be written to `model`.
@@ -307,7 +314,7 @@ pub unsafe extern "C" fn triplet_model_get_info(
         let heads = object.model.heads();
         let value = triplet_model_info {
             units: heads.iter().fold(0, |units, head| units | unit_bit(Some(head.unit))),
-            threads: count(object.model.backend().threads()),
+            threads: count(object.model.threads()),
             vocab_size: count(object.model.vocabulary().len()),
             warning_count: object.warnings.len(),
             ..triplet_model_info::default()
@@ -335,6 +342,25 @@ pub unsafe extern "C" fn triplet_model_warning(
         let text = object.warnings.get(index).ok_or_else(|| beyond("index", index, object.warnings.len()))?;
         // SAFETY: the caller's promise.
         unsafe { memory::write("warning", warning, text.as_ptr()) }
+    })
+}
+
+/// Where a model computes, in words: "cuda:0 (" and the GPU's name, "cpu", or, where "auto" found no GPU, "cpu (no GPU: " and the
+/// reason. `*device` is borrowed from the model and valid until its handle is destroyed.
+///
+/// Any thread. TRIPLET_INVALID_HANDLE, TRIPLET_INVALID_ARGUMENT.
+///
+/// # Safety
+/// A pointer can be written to `device`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn triplet_model_device(
+    model: *const triplet_model,
+    device: *mut *const c_char,
+) -> triplet_status {
+    guard(|| {
+        let object = registry::get::<ModelObject>(model)?;
+        // SAFETY: the caller's promise.
+        unsafe { memory::write("device", device, object.device.as_ptr()) }
     })
 }
 
@@ -403,6 +429,12 @@ pub(crate) fn cpu(options: &triplet_model_options) -> Cpu {
 }
 
 fn load(dir: ModelDir, options: &triplet_model_options) -> Result<*mut triplet_model> {
+    let name = match options.device.is_null() {
+        true => None,
+        // SAFETY: a C string by the promise of the caller, whose options these are.
+        false => Some(unsafe { memory::text("device", options.device) }?),
+    };
+    let (opened, said) = device::open(name, cpu(options))?;
     let tensors = dir.weights.names().filter_map(|name| dir.weights.get(name));
     let total = tensors.map(|tensor| tensor.bytes().len() as u64).sum();
     let tell = |done: u64| match options.progress {
@@ -422,12 +454,12 @@ fn load(dir: ModelDir, options: &triplet_model_options) -> Result<*mut triplet_m
     if options.verify != 0 && dir.weights.verify(|progress| tell(progress.done))? == Verified::Stopped {
         return Err(stopped());
     }
-    let model = Model::from_dir(cpu(options), dir)?;
+    let model = AnyModel::load(opened, dir)?;
     if tell(total).is_break() {
         return Err(stopped());
     }
     let warnings = model.warnings().iter().map(|warning| Text::new(warning)).collect();
-    Ok(registry::insert(ModelObject { model, warnings }))
+    Ok(registry::insert(ModelObject { model, device: Text::new(&said), warnings }))
 }
 
 fn count(value: usize) -> u32 {

@@ -5,13 +5,13 @@ use core::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, TryLockError};
 
-use triplet::Session;
 use triplet::arena::Arena;
 use triplet::reply::Reply;
 use triplet::session::{Control, Event};
 
 use crate::arena::{Lease, positions};
 use crate::ask::{question, time_limit, triplet_ask_options};
+use crate::device::AnySession;
 use crate::event;
 use crate::guard::guard;
 use crate::image::{ImageObject, triplet_image};
@@ -61,7 +61,7 @@ unsafe impl Versioned for triplet_session_options {}
 /// What a session handle stands for.
 pub(crate) struct SessionObject {
     /// Held while the session is at work; never waited for. Poisoned by a panic, after which the session is of no use.
-    session: Mutex<Session>,
+    session: Mutex<AnySession>,
     cancelled: AtomicBool,
     /// The memory that the session lies in; dropped after it.
     _lease: Lease,
@@ -73,7 +73,7 @@ impl Object for SessionObject {
 }
 
 impl SessionObject {
-    fn hold(&self) -> Result<MutexGuard<'_, Session>> {
+    fn hold(&self) -> Result<MutexGuard<'_, AnySession>> {
         self.session.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => Failure::new(TRIPLET_BUSY, "session is at work"),
             TryLockError::Poisoned(_) => {
@@ -145,12 +145,10 @@ unsafe fn create(
     };
     let model = &registry::get::<ModelObject>(model)?.model;
     // SAFETY: the caller's promise.
-    let (backend, lease) = unsafe { Lease::take(model, options.memory, options.memory_size) }?;
-    let object = SessionObject {
-        session: Mutex::new(model.session_on(backend, positions(options.positions))?),
-        cancelled: AtomicBool::new(false),
-        _lease: lease,
-    };
+    let (made, lease) =
+        unsafe { model.session(positions(options.positions), options.memory, options.memory_size) }?;
+    let object =
+        SessionObject { session: Mutex::new(made), cancelled: AtomicBool::new(false), _lease: lease };
     let handle = registry::insert(object);
     // SAFETY: the caller's promise.
     unsafe { memory::write("session", session, handle) }
@@ -200,7 +198,7 @@ pub unsafe extern "C" fn triplet_session_ask(
                 time_limit: time_limit(options),
                 on_event: Some(&mut on_event),
             };
-            Ok(held.ask_with(&image.encoded, &question, &mut control)?)
+            held.ask(&image.encoded, &question, &mut control)
         };
         // SAFETY: the caller's promise.
         unsafe { reply_with(session, image, options, reply, answer) }
@@ -227,7 +225,7 @@ pub unsafe extern "C" fn triplet_session_decode_tokens(
         let answer = |session: &SessionObject, image: &ImageObject, options: &triplet_ask_options, maps| {
             // SAFETY: the caller's promise.
             let (question, ids) = unsafe { (question(options, maps)?, memory::slice("ids", ids, count)?) };
-            Ok(session.hold()?.decode_tokens(&image.encoded, &question, ids)?)
+            session.hold()?.decode_tokens(&image.encoded, &question, ids)
         };
         // SAFETY: the caller's promise.
         unsafe { reply_with(session, image, options, reply, answer) }

@@ -45,9 +45,12 @@ pub const TRIPLET_NO_TARGET: triplet_status = 15;
 pub const TRIPLET_BUFFER_TOO_SMALL: triplet_status = 16;
 /// A defect of the library. A session that was at work refuses to work on; destroy it.
 pub const TRIPLET_INTERNAL: triplet_status = 17;
+/// A GPU or its driver refused, or there is none. Where the message says that the device is lost, destroy the model, its sessions
+/// and its images, and load the model on the CPU.
+pub const TRIPLET_DEVICE: triplet_status = 18;
 
 /// Names in the order of the statuses.
-const NAMES: [&CStr; 18] = [
+const NAMES: [&CStr; 19] = [
     c"TRIPLET_OK",
     c"TRIPLET_INVALID_ARGUMENT",
     c"TRIPLET_INVALID_HANDLE",
@@ -66,6 +69,7 @@ const NAMES: [&CStr; 18] = [
     c"TRIPLET_NO_TARGET",
     c"TRIPLET_BUFFER_TOO_SMALL",
     c"TRIPLET_INTERNAL",
+    c"TRIPLET_DEVICE",
 ];
 
 /// Name of a status, for example "TRIPLET_BUSY"; "unknown status" for a number that is none. Never NULL; lives as long
@@ -113,6 +117,7 @@ impl From<Error> for Failure {
             Error::Missing { .. } => TRIPLET_MISSING_MODULE,
             Error::Plan { .. } => TRIPLET_PLAN,
             Error::NonFinite { .. } => TRIPLET_NON_FINITE,
+            Error::Device { .. } => TRIPLET_DEVICE,
             _ => TRIPLET_INTERNAL,
         };
         Failure::new(status, error.to_string())

@@ -62,7 +62,7 @@ fn c_and_rust_agree() {
         triplet_plan_item { name, unit, count }
         triplet_allocator { allocate, release, context }
         triplet_model_options {
-            struct_size, threads, access, verify, progress, user_data, parallel_for, parallel_context, pool_size,
+            struct_size, threads, access, verify, progress, user_data, parallel_for, parallel_context, pool_size, device,
         }
         triplet_model_bytes {
             struct_size, reserved, config, config_len, tokenizer, tokenizer_len, weights, weights_len, release, user_data,
