@@ -98,14 +98,16 @@ impl Backend for Cuda {
     type Stored = Stored;
 
     fn store(&self, tensor: &Tensor) -> Result<Stored> {
-        Ok(Stored { block: self.weight(tensor.bytes())?, dtype: tensor.dtype(), integers: None })
+        let block = self.weight(tensor.bytes())?;
+        Ok(Stored { block, dtype: tensor.dtype(), integers: None, laid_out: Arc::default() })
     }
 
     fn store_quantised(&self, matrix: &Quantised) -> Result<Stored> {
         let scales = self.weight(matrix.scales().bytes())?;
         let integers = Integers { scheme: matrix.scheme(), sizes: matrix.sizes(), scales };
         let block = self.weight(matrix.bytes())?;
-        Ok(Stored { block, dtype: matrix.scales().dtype(), integers: Some(integers) })
+        let dtype = matrix.scales().dtype();
+        Ok(Stored { block, dtype, integers: Some(integers), laid_out: Arc::default() })
     }
 
     fn zeros(&self, rows: usize, cols: usize) -> Result<Matrix<Cuda>> {

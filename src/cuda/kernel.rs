@@ -5,8 +5,8 @@ use alloc::string::String;
 
 use super::signature::Signature;
 use super::{
-    activate, add, attention, conv2d, copy, embedding, group_norm, is_finite, layer_norm, linear, matmul,
-    quantised, resize, rms_norm, rope, select_token,
+    activate, add, attention, conv2d, copy, embedding, group_norm, is_finite, layer_norm, linear,
+    linear_group, matmul, quantised, resize, rms_norm, rope, select_token,
 };
 
 /// A kernel, named as its file in `cuda/`.
@@ -37,6 +37,10 @@ pub enum Kernel {
     Linear,
     /// As [`Kernel::Linear`] on tensor cores, where the device has them.
     LinearTensor,
+    /// As [`Kernel::Linear`] by products of warp groups, where the device has them.
+    LinearGroup,
+    /// A weight laid out for [`Kernel::LinearGroup`].
+    LinearPack,
     /// As [`Kernel::Linear`], for few rows.
     LinearRow,
     /// Product of two matrices.
@@ -70,7 +74,7 @@ pub(super) struct Text {
 
 impl Kernel {
     /// Every kernel.
-    pub const ALL: [Kernel; 23] = [
+    pub const ALL: [Kernel; 25] = [
         Kernel::Copy,
         Kernel::Embedding,
         Kernel::Add,
@@ -83,6 +87,8 @@ impl Kernel {
         Kernel::GroupNorm,
         Kernel::Linear,
         Kernel::LinearTensor,
+        Kernel::LinearGroup,
+        Kernel::LinearPack,
         Kernel::LinearRow,
         Kernel::Matmul,
         Kernel::Conv2d,
@@ -111,6 +117,8 @@ impl Kernel {
             Kernel::GroupNorm => &group_norm::SIGNATURE,
             Kernel::Linear => &linear::SIGNATURE,
             Kernel::LinearTensor => &linear::TENSOR,
+            Kernel::LinearGroup => &linear_group::SIGNATURE,
+            Kernel::LinearPack => &linear_group::PACK,
             Kernel::LinearRow => &linear::ROW,
             Kernel::Matmul => &matmul::SIGNATURE,
             Kernel::Conv2d => &conv2d::SIGNATURE,
@@ -127,7 +135,15 @@ impl Kernel {
 
     /// Whether a device may be without it: another kernel then does its work.
     pub(super) fn is_optional(self) -> bool {
-        matches!(self, Kernel::LinearTensor | Kernel::AttentionTensor)
+        matches!(
+            self,
+            Kernel::LinearTensor | Kernel::LinearGroup | Kernel::LinearPack | Kernel::AttentionTensor
+        )
+    }
+
+    /// Bytes of dynamic shared memory that its blocks may take beyond what needs no asking.
+    pub(super) fn shared(self) -> u32 {
+        if self == Kernel::LinearGroup { linear_group::SHARED } else { 0 }
     }
 
     /// Names of its variants, the fastest first; the last is for every device, unless the kernel needs tensor cores.
@@ -157,6 +173,12 @@ impl Kernel {
             Kernel::Linear => &[Text { name: "linear", text: include_str!("../../cuda/linear.ptx") }],
             Kernel::LinearTensor => {
                 &[Text { name: "linear_sm80", text: include_str!("../../cuda/linear_sm80.ptx") }]
+            }
+            Kernel::LinearGroup => {
+                &[Text { name: "linear_sm90a", text: include_str!("../../cuda/linear_sm90a.ptx") }]
+            }
+            Kernel::LinearPack => {
+                &[Text { name: "linear_pack", text: include_str!("../../cuda/linear_pack.ptx") }]
             }
             Kernel::LinearRow => {
                 &[Text { name: "linear_row", text: include_str!("../../cuda/linear_row.ptx") }]
@@ -241,6 +263,12 @@ const INCLUDES: &[(&str, &str)] = &[
     ("attention_write", include_str!("../../cuda/attention_write.inc")),
     ("block_sum", include_str!("../../cuda/block_sum.inc")),
     ("element", include_str!("../../cuda/element.inc")),
+    ("linear_finish_sm90a", include_str!("../../cuda/linear_finish_sm90a.inc")),
+    ("linear_fold_sm90a", include_str!("../../cuda/linear_fold_sm90a.inc")),
+    ("linear_parts_sm90a", include_str!("../../cuda/linear_parts_sm90a.inc")),
+    ("linear_products_single_sm90a", include_str!("../../cuda/linear_products_single_sm90a.inc")),
+    ("linear_products_sm90a", include_str!("../../cuda/linear_products_sm90a.inc")),
+    ("linear_stage_sm90a", include_str!("../../cuda/linear_stage_sm90a.inc")),
     ("resize_axis", include_str!("../../cuda/resize_axis.inc")),
     ("resize_weight", include_str!("../../cuda/resize_weight.inc")),
     ("split_left_sm80", include_str!("../../cuda/split_left_sm80.inc")),

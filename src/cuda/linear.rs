@@ -2,10 +2,11 @@
 #![forbid(unsafe_code)]
 
 use super::kernel::Kernel;
+use super::linear_group::TILE;
 use super::operand::{ELEMENT, Elements, Finish, Operand, blocks, narrow, size};
 use super::signature::Parameter::{U32, U64};
 use super::signature::{Argument, Signature};
-use super::{Cuda, copy, quantised};
+use super::{Cuda, copy, linear_group, quantised};
 use crate::backend::{Epilogue, Matrix, View, Weight};
 use crate::checked::Size;
 use crate::error::Result;
@@ -89,11 +90,21 @@ pub(super) fn linear(
         let product = quantised::Product { x: Operand::new(cuda, x)?, finish, sizes };
         return quantised::linear(cuda, weight, integers, product);
     }
+    let x = Operand::new(cuda, x)?;
+    let grouped = match weight.columns() {
+        None if sizes[0] > FEW_ROWS => linear_group::laid_out(cuda, &x, weight, [n, sizes[1]])?,
+        _ => None,
+    };
+    if let Some(weight) = grouped {
+        let product = Product { x, weight, finish, sizes };
+        let grid = [narrow(sizes[0].div_ceil(TILE))?, blocks(n, TILE)?, 1];
+        return launched(cuda, "linear", product, Kernel::LinearGroup, [grid, [288, 1, 1]]);
+    }
     // Kernels read whole weights: columns of one are laid out first.
     let part = match weight.columns() {
         Some(columns) => {
             let (from, stride) = Elements::of_columns(cuda, weight, columns)?;
-            Some(copy::read(cuda, from, stride, [n, x.cols()])?)
+            Some(copy::read(cuda, from, stride, [n, sizes[1]])?)
         }
         None => None,
     };
@@ -103,7 +114,7 @@ pub(super) fn linear(
         }
         None => Elements::new(cuda, weight)?,
     };
-    product(cuda, "linear", Product { x: Operand::new(cuda, x)?, weight, finish, sizes })
+    product(cuda, "linear", Product { x, weight, finish, sizes })
 }
 
 /// What a product without inputs gives: the epilogue of the bias alone. Kernels take no empty operands, so one input is there,
@@ -124,6 +135,28 @@ pub(super) fn without_inputs(
 }
 
 pub(super) fn product(cuda: &Cuda, what: &'static str, product: Product) -> Result<Matrix<Cuda>> {
+    let Product { x, weight, sizes: [rows, k, n], .. } = &product;
+    let (kernel, shape) = if *rows <= FEW_ROWS {
+        (Kernel::LinearRow, [[narrow(n.div_ceil(8))?, narrow(*rows)?, 1], [256, 1, 1]])
+    } else {
+        let tensor = cuda.uses(Kernel::LinearTensor)
+            && k.is_multiple_of(8)
+            && x.stride.is_multiple_of(4)
+            && [x.pointer, weight.pointer].into_iter().all(|pointer| pointer.is_multiple_of(16));
+        let kernel = if tensor { Kernel::LinearTensor } else { Kernel::Linear };
+        (kernel, [[narrow(rows.div_ceil(64))?, blocks(*n, 64)?, 1], [128, 1, 1]])
+    };
+    launched(cuda, what, product, kernel, shape)
+}
+
+/// A product by a kernel of a grid and a block.
+fn launched(
+    cuda: &Cuda,
+    what: &'static str,
+    product: Product,
+    kernel: Kernel,
+    shape: [[u32; 3]; 2],
+) -> Result<Matrix<Cuda>> {
     let Product { x, weight, finish, sizes: [rows, k, n] } = product;
     let out = cuda.matrix(what, rows, n)?;
     if rows * n == 0 {
@@ -146,17 +179,6 @@ pub(super) fn product(cuda: &Cuda, what: &'static str, product: Product) -> Resu
         finish.residual.stride,
         finish.activation,
     ];
-    if rows <= FEW_ROWS {
-        let grid = [narrow(n.div_ceil(8))?, narrow(rows)?, 1];
-        cuda.launch(Kernel::LinearRow, [grid, [256, 1, 1]], 0, &arguments)?;
-    } else {
-        let grid = [narrow(rows.div_ceil(64))?, blocks(n, 64)?, 1];
-        let tensor = cuda.uses(Kernel::LinearTensor)
-            && k.is_multiple_of(8)
-            && x.stride.is_multiple_of(4)
-            && [x.pointer, weight.pointer].into_iter().all(|pointer| pointer.is_multiple_of(16));
-        let kernel = if tensor { Kernel::LinearTensor } else { Kernel::Linear };
-        cuda.launch(kernel, [grid, [128, 1, 1]], 0, &arguments)?;
-    }
+    cuda.launch(kernel, shape, kernel.shared(), &arguments)?;
     Ok(out)
 }

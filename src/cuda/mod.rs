@@ -30,6 +30,7 @@ mod kernel;
 mod kernels;
 mod layer_norm;
 mod linear;
+mod linear_group;
 mod matmul;
 mod operand;
 mod pool;
@@ -44,7 +45,7 @@ mod signature;
 mod transfer;
 
 use alloc::sync::Arc;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 pub use kernel::Kernel;
 pub use pool::Block;
@@ -76,6 +77,8 @@ pub struct Stored {
     dtype: Dtype,
     /// Where the elements are integers.
     integers: Option<Integers>,
+    /// What products of warp groups read instead, once it was asked for; nothing where memory for it was lacking.
+    laid_out: Arc<OnceLock<Option<Arc<Block>>>>,
 }
 
 /// How the integers of a [`Stored`] are meant.

@@ -61,6 +61,8 @@ fn run(cuda: &Cuda, kernel: Kernel) -> Result<Result<(), String>> {
         Kernel::GroupNorm => group_norm(cuda)?,
         Kernel::Linear => linear(cuda, [70, 83])?,
         Kernel::LinearTensor => linear(cuda, [70, 96])?,
+        // Both are used together; the first to be tested gives way.
+        Kernel::LinearGroup | Kernel::LinearPack => linear(cuda, [70, 128])?,
         Kernel::LinearRow => linear(cuda, [2, 83])?,
         Kernel::Matmul => matmul(cuda)?,
         Kernel::Conv2d => conv2d(cuda, false)?,

@@ -34,6 +34,13 @@ fn kernels_of_tensor_cores_give_way_where_they_are_refused_missing_or_wrong() {
     let old = device_with(Settings { compute: (7, 5), ..Settings::default() }).unwrap();
     assert_eq!(tensor.map(|kernel| old.variant(kernel)), ["", ""]);
     drop(old);
+    // Products of warp groups are for 9.0 alone, and agree with the reference in the self-test.
+    let group = [Kernel::LinearGroup, Kernel::LinearPack];
+    for (compute, variants) in [((9, 0), ["linear_sm90a", "linear_pack"]), ((10, 0), ["", "linear_pack"])] {
+        let cuda = device_with(Settings { compute, ..Settings::default() }).unwrap();
+        assert_eq!(group.map(|kernel| cuda.variant(kernel)), variants);
+        assert_eq!(cuda.variant(Kernel::LinearTensor), "linear_sm80");
+    }
     let refused = vec![".entry triplet_linear_sm80("];
     let cuda = device_with(Settings { refused, ..Settings::default() }).unwrap();
     assert_eq!(tensor.map(|kernel| cuda.variant(kernel)), ["", "attention_sm80"]);
