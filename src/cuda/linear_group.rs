@@ -77,8 +77,8 @@ fn lay_out(
     let bytes = Size::new(k).times(number)?.plus(4)?.times(rows)?.get();
     let block = match cuda.shared.weights.take("weights", bytes) {
         Ok(block) => block,
-        Err(error @ Error::Device { lost: true, .. }) => return Err(error),
-        Err(_) => return Ok(None),
+        Err(Error::Memory { .. }) => return Ok(None),
+        Err(error) => return Err(error),
     };
     let out = Argument::Pointer(block.pointer());
     let arguments = [out, elements.pointer, elements.dtype, size(n)?, size(k)?];

@@ -13,9 +13,10 @@ mod variants;
 
 use stand_in::{Settings, StandIn, interpreter};
 
-/// A backend over this thread's stand-in, which executes kernels.
+/// A backend over this thread's stand-in, which executes kernels; of a device without products of warp groups, which are slow to
+/// interpret.
 fn device() -> triplet::Cuda {
-    device_with(Settings::default()).unwrap()
+    device_with(Settings { compute: (8, 9), ..Settings::default() }).unwrap()
 }
 
 /// As [`device`] with other settings.

@@ -6,9 +6,6 @@ use std::path::{Path, PathBuf};
 
 use triplet::cuda::{Kernel, Parameter};
 
-/// Kernels without a launcher.
-const WITHOUT_LAUNCHER: [&str; 2] = ["linear_pack", "linear_sm90a"];
-
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("cuda")
 }
@@ -59,7 +56,6 @@ fn parameters_and_blocks_are_those_of_the_text() {
     let texts = files.filter(|path| path.extension().is_some_and(|extension| extension == "ptx"));
     let texts: BTreeSet<String> =
         texts.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
-    launched.extend(WITHOUT_LAUNCHER.map(str::to_owned));
     assert_eq!(texts, launched, "every text has a launcher, and the other way round");
 }
 
