@@ -180,7 +180,8 @@ fn after_the_device_is_lost_the_cpu_goes_on() {
     Model::open_on(device(), dir()).unwrap().encode(&view).unwrap();
     let launch = StandIn::with(|all| all.calls.iter().rposition(|&call| call == "cuLaunchKernel").unwrap());
     // The same again, but for that launch.
-    let cuda = device_with(Settings { fail: Some((launch, 719)), ..Settings::default() }).unwrap();
+    let cuda =
+        device_with(Settings { fail: Some((launch, 719)), compute: (8, 9), ..Settings::default() }).unwrap();
     let model = Model::open_on(cuda, dir()).unwrap();
     let error = model.encode(&view).err().unwrap();
     let Error::Device { lost: true, reason, .. } = &error else { panic!("{error}") };

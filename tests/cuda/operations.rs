@@ -12,8 +12,8 @@ use triplet::reference::{bytes, uniform};
 use triplet::weights::{Dtype, Quantised, Scheme, Tensor, quantise};
 use triplet::{Error, Result};
 
-use crate::device;
-use crate::stand_in::StandIn;
+use crate::stand_in::{Settings, StandIn};
+use crate::{device, device_with};
 
 /// Operands, all from one seed, and what came out.
 struct Run<'a, B: Backend> {
@@ -253,7 +253,7 @@ pub fn all(cuda: &triplet::Cuda) {
 
 #[test]
 fn every_kernel_is_loaded_and_right() {
-    let cuda = device();
+    let cuda = device_with(Settings::default()).unwrap();
     for kernel in Kernel::ALL {
         assert_eq!(Some(cuda.variant(kernel)), kernel.variants().next());
     }
