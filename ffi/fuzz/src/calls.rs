@@ -55,6 +55,7 @@ pub const CALLS: &[(&str, u32, Call)] = &[
     }),
     ("triplet_model_get_info", OFTEN, World::model_info),
     ("triplet_model_warning", OFTEN, World::model_warning),
+    ("triplet_model_device", OFTEN, World::model_device),
     ("triplet_image_create", 40, World::image),
     ("triplet_image_size", OFTEN, World::image_size),
     ("triplet_image_destroy", 50, |world| {
@@ -178,13 +179,16 @@ impl World {
             verify: random.chance(30).into(),
             progress: random.pick(&[None, Some(go_on as _)]),
             pool_size: random.pick(&[0, 1, 1 << 16, triplet_model_options::default().pool_size, usize::MAX]),
+            device: random.pick(&[ptr::null(), c"cpu".as_ptr(), c"auto".as_ptr()]),
             ..Default::default()
         };
-        match random.below(24) {
+        match random.below(25) {
             0 => options.threads = 5000,
             1 => options.access = random.pick(&[-1, 2]),
             2 => options.progress = Some(stop),
-            3..6 => {
+            // This library is without the feature `cuda`.
+            3 => options.device = random.pick(&[c"cuda:0", c"cuda:", c"", c"\xff"]).as_ptr(),
+            4..7 => {
                 options.parallel_for = Some(careless);
                 return (options, true);
             }
@@ -307,6 +311,15 @@ impl World {
         let place = self.place(&raw mut words);
         // SAFETY: a place for a pointer, or none.
         let status = unsafe { triplet_model_warning(model, index, place) };
+        if status == TRIPLET_OK { of_text(words) } else { Some(status) }
+    }
+
+    fn model_device(&mut self) -> Option<triplet_status> {
+        let (model, _) = self.model();
+        let mut words = ptr::null();
+        let place = self.place(&raw mut words);
+        // SAFETY: a place for a pointer, or none.
+        let status = unsafe { triplet_model_device(model, place) };
         if status == TRIPLET_OK { of_text(words) } else { Some(status) }
     }
 
