@@ -24,11 +24,13 @@ NVDISASM = "nvidia/cu13/bin/nvdisasm"
 TIERS = {
     "": [(OLD, a) for a in ("sm_53", "sm_62", "sm_72", "sm_87", "sm_120")]
     + [(NEW, a) for a in ("sm_75", "sm_80", "sm_89", "sm_90", "sm_110", "sm_121")],
+    "_sm75": [(OLD, a) for a in ("sm_75", "sm_87", "sm_120")]
+    + [(NEW, a) for a in ("sm_75", "sm_80", "sm_89", "sm_110", "sm_121")],
     "_sm80": [(OLD, a) for a in ("sm_80", "sm_87", "sm_120")]
     + [(NEW, a) for a in ("sm_80", "sm_86", "sm_89", "sm_90", "sm_110", "sm_121")],
     "_sm90a": [(OLD, "sm_90a"), (NEW, "sm_90a")],
 }
-# The architectures whose instructions are counted: by the new assembler.
+# The architectures whose instructions are counted, by the new assembler; those of sm_75 for its own tier.
 COUNTED = ("sm_80", "sm_90", "sm_90a")
 # Instructions worth a number: products, tensor cores, memory by width, barriers, spills.
 MIX = re.compile(r"^(FFMA|HMMA|IMMA|HGMMA|UBLKCP|SYNCS|MUFU|SHFL|BAR|LDSM|LDGSTS|LDL|STL|LDG|STG|LDS|STS)(\.\S+)?$")
@@ -90,7 +92,7 @@ def assemble(tools, scratch, kernel, version, arch):
         return where, f"{where}: a block takes {taken} registers"
     shared = re.search(r"(\d+) bytes smem", said)
     line = f"{where} registers {registers} shared {shared[1] if shared else 0}"
-    if version == NEW and arch in COUNTED:
+    if version == NEW and (arch in COUNTED or kernel.endswith("_sm75") and arch == "sm_75"):
         line += " " + mix(tools, cubin)
         if re.search(r"\b(LDL|STL) ", line):
             return where, f"{where}: local memory: {line}"
@@ -106,7 +108,7 @@ def main():
         work = []
         for path in sorted((ROOT / "cuda").glob("*.ptx")):
             (scratch / path.name).write_text("\n".join(expand(path)) + "\n")
-            tier = next(ending for ending in ("_sm80", "_sm90a", "") if path.stem.endswith(ending))
+            tier = next(ending for ending in ("_sm75", "_sm80", "_sm90a", "") if path.stem.endswith(ending))
             work += [(path.stem, version, arch) for version, arch in TIERS[tier]]
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
             lines = list(pool.map(lambda item: assemble(tools, scratch, *item), work))

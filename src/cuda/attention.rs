@@ -38,7 +38,7 @@ pub(super) const SIGNATURE: Signature = Signature {
     threads: 128,
 };
 
-/// `cuda/attention_sm80.ptx`
+/// `cuda/attention_sm80.ptx` and `cuda/attention_sm75.ptx`
 pub(super) const TENSOR: Signature = Signature { entry: "triplet_attention_sm80", ..SIGNATURE };
 
 /// Widest head that [`Kernel::AttentionTensor`] takes, and the rows of its blocks.

@@ -1,6 +1,7 @@
 //! The kernels: their names, their texts, and which text is for which device.
 #![forbid(unsafe_code)]
 
+use alloc::format;
 use alloc::string::String;
 
 use super::signature::Signature;
@@ -171,9 +172,10 @@ impl Kernel {
                 &[Text { name: "group_norm", text: include_str!("../../cuda/group_norm.ptx") }]
             }
             Kernel::Linear => &[Text { name: "linear", text: include_str!("../../cuda/linear.ptx") }],
-            Kernel::LinearTensor => {
-                &[Text { name: "linear_sm80", text: include_str!("../../cuda/linear_sm80.ptx") }]
-            }
+            Kernel::LinearTensor => &[
+                Text { name: "linear_sm80", text: include_str!("../../cuda/linear_sm80.ptx") },
+                Text { name: "linear_sm75", text: include_str!("../../cuda/linear_sm75.ptx") },
+            ],
             Kernel::LinearGroup => {
                 &[Text { name: "linear_sm90a", text: include_str!("../../cuda/linear_sm90a.ptx") }]
             }
@@ -191,9 +193,10 @@ impl Kernel {
             Kernel::Attention => {
                 &[Text { name: "attention", text: include_str!("../../cuda/attention.ptx") }]
             }
-            Kernel::AttentionTensor => {
-                &[Text { name: "attention_sm80", text: include_str!("../../cuda/attention_sm80.ptx") }]
-            }
+            Kernel::AttentionTensor => &[
+                Text { name: "attention_sm80", text: include_str!("../../cuda/attention_sm80.ptx") },
+                Text { name: "attention_sm75", text: include_str!("../../cuda/attention_sm75.ptx") },
+            ],
             Kernel::AttentionMerge => {
                 &[Text { name: "attention_merge", text: include_str!("../../cuda/attention_merge.ptx") }]
             }
@@ -215,8 +218,13 @@ impl Kernel {
 }
 
 impl Text {
-    /// Whether the variant is for devices of a compute capability: `_sm80` for 8.0 and later, `_sm90a` for 9.0 alone, the
-    /// rest for all.
+    /// Name of its entry.
+    pub(super) fn entry(self) -> String {
+        format!("triplet_{}", self.name)
+    }
+
+    /// Whether the variant is for devices of a compute capability: `_sm75` and `_sm80` for 7.5 and 8.0 and what is later,
+    /// `_sm90a` for 9.0 alone, the rest for all.
     pub(super) fn suits(self, compute: u32) -> bool {
         match self.name.rsplit_once("_sm") {
             Some((_, "90a")) => compute == 90,
@@ -253,31 +261,41 @@ fn append(text: &str, whole: &mut String, depth: usize) {
 const INCLUDES: &[(&str, &str)] = &[
     ("activation", include_str!("../../cuda/activation.inc")),
     ("attention_bring", include_str!("../../cuda/attention_bring.inc")),
+    ("attention_cap_tensor", include_str!("../../cuda/attention_cap_tensor.inc")),
     ("attention_join", include_str!("../../cuda/attention_join.inc")),
+    ("attention_line_sm75", include_str!("../../cuda/attention_line_sm75.inc")),
     ("attention_queries", include_str!("../../cuda/attention_queries.inc")),
+    ("attention_scores_sm75", include_str!("../../cuda/attention_scores_sm75.inc")),
     ("attention_scores_sm80", include_str!("../../cuda/attention_scores_sm80.inc")),
     ("attention_values", include_str!("../../cuda/attention_values.inc")),
+    ("attention_values_sm75", include_str!("../../cuda/attention_values_sm75.inc")),
     ("attention_values_sm80", include_str!("../../cuda/attention_values_sm80.inc")),
     ("attention_weights", include_str!("../../cuda/attention_weights.inc")),
-    ("attention_weights_sm80", include_str!("../../cuda/attention_weights_sm80.inc")),
+    ("attention_weights_tensor", include_str!("../../cuda/attention_weights_tensor.inc")),
     ("attention_write", include_str!("../../cuda/attention_write.inc")),
+    ("attention_write_tensor", include_str!("../../cuda/attention_write_tensor.inc")),
     ("block_sum", include_str!("../../cuda/block_sum.inc")),
     ("element", include_str!("../../cuda/element.inc")),
     ("linear_finish_sm90a", include_str!("../../cuda/linear_finish_sm90a.inc")),
+    ("linear_fold_sm75", include_str!("../../cuda/linear_fold_sm75.inc")),
     ("linear_fold_sm90a", include_str!("../../cuda/linear_fold_sm90a.inc")),
     ("linear_parts_sm90a", include_str!("../../cuda/linear_parts_sm90a.inc")),
     ("linear_products_single_sm90a", include_str!("../../cuda/linear_products_single_sm90a.inc")),
     ("linear_products_sm90a", include_str!("../../cuda/linear_products_sm90a.inc")),
+    ("linear_split_sm75", include_str!("../../cuda/linear_split_sm75.inc")),
     ("linear_stage_sm90a", include_str!("../../cuda/linear_stage_sm90a.inc")),
+    ("most_sm75", include_str!("../../cuda/most_sm75.inc")),
     ("resize_axis", include_str!("../../cuda/resize_axis.inc")),
     ("resize_weight", include_str!("../../cuda/resize_weight.inc")),
     ("split_left_sm80", include_str!("../../cuda/split_left_sm80.inc")),
     ("split_right_sm80", include_str!("../../cuda/split_right_sm80.inc")),
+    ("split_sm75", include_str!("../../cuda/split_sm75.inc")),
     ("tile_finish", include_str!("../../cuda/tile_finish.inc")),
     ("tile_fold", include_str!("../../cuda/tile_fold.inc")),
     ("tile_gather", include_str!("../../cuda/tile_gather.inc")),
     ("tile_product", include_str!("../../cuda/tile_product.inc")),
     ("tile_start", include_str!("../../cuda/tile_start.inc")),
+    ("unit_sm75", include_str!("../../cuda/unit_sm75.inc")),
 ];
 
 #[cfg(test)]
@@ -291,7 +309,7 @@ mod tests {
                 let whole = text.whole();
                 let left = whole.lines().find(|line| line.trim().starts_with("// include "));
                 assert_eq!(left, None, "{}", text.name);
-                assert!(whole.contains(kernel.signature().entry), "{}", text.name);
+                assert!(whole.contains(&format!(".entry {}(", text.entry())), "{}", text.name);
             }
         }
     }

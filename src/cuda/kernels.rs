@@ -77,7 +77,7 @@ fn compile(context: &Context, kernel: Kernel, texts: Vec<Text>) -> Result<Option
     let mut texts = texts.into_iter();
     while let Some(text) = texts.next() {
         let module = context.module(&format!("{}.ptx", text.name), &text.whole());
-        match module.and_then(|module| module.function(kernel.signature().entry, kernel.shared())) {
+        match module.and_then(|module| module.function(&text.entry(), kernel.shared())) {
             Ok(function) => {
                 return Ok(Some(Loaded { function, name: text.name, left: texts.collect() }));
             }

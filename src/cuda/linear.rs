@@ -34,7 +34,7 @@ pub(super) const SIGNATURE: Signature = Signature {
     threads: 128,
 };
 
-/// `cuda/linear_sm80.ptx`
+/// `cuda/linear_sm80.ptx` and `cuda/linear_sm75.ptx`
 pub(super) const TENSOR: Signature = Signature { entry: "triplet_linear_sm80", ..SIGNATURE };
 
 /// `cuda/linear_row.ptx`

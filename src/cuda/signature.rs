@@ -58,7 +58,7 @@ pub enum Parameter {
 /// What a kernel takes and how it is launched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Signature {
-    /// Name of the entry.
+    /// Name of the entry: of the fastest variant's, where there are several.
     pub entry: &'static str,
     /// Types and names of the parameters, in order.
     pub parameters: &'static [(Parameter, &'static str)],

@@ -34,11 +34,15 @@ fn parameters_and_blocks_are_those_of_the_text() {
     let mut launched = BTreeSet::new();
     for kernel in Kernel::ALL {
         let signature = kernel.signature();
+        assert_eq!(
+            kernel.variants().next().map(|name| format!("triplet_{name}")).as_deref(),
+            Some(signature.entry)
+        );
         for name in kernel.variants() {
             launched.insert(name.to_owned());
             let text = fs::read_to_string(folder().join(format!("{name}.ptx"))).unwrap();
             let (entry, parameters, threads) = declared(&text);
-            assert_eq!(entry, signature.entry, "{name}");
+            assert_eq!(entry, format!("triplet_{name}"));
             let believed = signature.parameters.iter().map(|&(parameter, name)| {
                 let kind = match parameter {
                     Parameter::U32 => ".u32",

@@ -68,8 +68,8 @@ enum How {
     Whole,
     /// By `attention` with its keys in runs of their own, and `attention_merge`.
     Merged,
-    /// By `attention_sm80`.
-    TensorCores,
+    /// By a kernel of tensor cores.
+    TensorCores(&'static str),
 }
 
 /// Runs a case; gives the output's bits.
@@ -81,7 +81,7 @@ fn run(kernels: &Kernels, case: Case, how: How, name: &str) -> Result<Vec<f32>, 
     };
     let q = random(queries, heads * d, 41);
     let (mut k, mut v) = (random(keys, kv_heads * d, 42), random(keys, kv_heads * e, 43));
-    if mask != FULL && how != How::TensorCores {
+    if mask != FULL && !matches!(how, How::TensorCores(_)) {
         // Rows that do not see the last key must not meet it.
         k[(keys - 1) * kv_heads * d..].fill(f32::NAN);
         v[(keys - 1) * kv_heads * e..].fill(f32::NAN);
@@ -96,7 +96,7 @@ fn run(kernels: &Kernels, case: Case, how: How, name: &str) -> Result<Vec<f32>, 
     };
     let args = [
         Address(out),
-        Address(memory.matrix(&q, heads * d, heads * d + gap, 4)),
+        Address(memory.matrix(&q, heads * d, heads * d + gap, if queries.is_multiple_of(2) { 0 } else { 4 })),
         Address(memory.matrix(&k, kv_heads * d, kv_heads * d + gap, 0)),
         Address(memory.matrix(&v, kv_heads * e, kv_heads * e + gap, 0)),
         Address(partial),
@@ -121,9 +121,9 @@ fn run(kernels: &Kernels, case: Case, how: How, name: &str) -> Result<Vec<f32>, 
     let dynamic = 4 * ((rows + 32) * width + 32 * rows);
     let shared = queries * heads / kv_heads;
     match how {
-        How::TensorCores => {
+        How::TensorCores(kernel) => {
             let grid = [shared.div_ceil(64), kv_heads, 1];
-            kernels.launch("attention_sm80", grid, 128, 0, &args, &memory)?;
+            kernels.launch(kernel, grid, 128, 0, &args, &memory)?;
         }
         _ => {
             let grid = [shared.div_ceil(rows), kv_heads, splits];
@@ -161,8 +161,19 @@ pub fn merged(kernels: &Kernels) -> Result<(), String> {
     Ok(())
 }
 
+/// `attention_sm80`.
+pub fn attention_sm80(kernels: &Kernels) -> Result<(), String> {
+    tensor_cores(kernels, "attention_sm80")
+}
+
+/// `attention_sm75`.
+pub fn attention_sm75(kernels: &Kernels) -> Result<(), String> {
+    tensor_cores(kernels, "attention_sm75")?;
+    of_all_sizes(kernels, 0.0).map(|_| ())
+}
+
 /// Cases of narrow heads on tensor cores, one of them with more rows than a block has.
-pub fn tensor_cores(kernels: &Kernels) -> Result<(), String> {
+fn tensor_cores(kernels: &Kernels, name: &'static str) -> Result<(), String> {
     let wide = Case {
         queries: 70,
         keys: 35,
@@ -178,14 +189,70 @@ pub fn tensor_cores(kernels: &Kernels) -> Result<(), String> {
         Case { queries: 10, keys, heads: [1, 1], widths: [width, width], mask: FULL, soft_cap: None, gap: 0 }
     });
     for (i, case) in narrow.chain([wide]).chain(every).enumerate() {
-        run(kernels, case, How::TensorCores, &format!("attention_sm80 case {i}"))?;
+        run(kernels, case, How::TensorCores(name), &format!("{name} case {i}"))?;
     }
     Ok(())
 }
 
+/// A row's bits are the same whatever lies beyond the keys that it sees, and with rows of queries, keys and values of very different sizes
+/// it is right by its own measure.
+fn of_all_sizes(kernels: &Kernels, beyond: f32) -> Result<Vec<f32>, String> {
+    let (keys, d) = (40, 24);
+    let memory = Memory::new();
+    let sized = |seed: u64, step: i32| -> Vec<f32> {
+        let mut numbers = reference::uniform(keys * d, seed);
+        for (row, numbers) in numbers.chunks_exact_mut(d).enumerate() {
+            let power = 2f32.powi((row % 7) as i32 * step - 20);
+            numbers.iter_mut().for_each(|x| *x *= power);
+        }
+        numbers
+    };
+    // The larger a query, the smaller its keys may be: scores stay in a range that weights can show.
+    let (q, mut k, mut v) = (sized(51, 4), sized(52, 5), sized(53, 6));
+    k[30 * d..].fill(beyond);
+    v[30 * d..].fill(beyond);
+    let out = output(&memory, 30 * d);
+    let args = [
+        Address(out),
+        Address(memory.matrix(&q, d, d, 0)),
+        Address(memory.matrix(&k, d, d, 0)),
+        Address(memory.matrix(&v, d, d, 0)),
+        Address(0),
+        Number(30),
+        Number(keys),
+        Number(1),
+        Number(1),
+        Number(d),
+        Number(d),
+        Number(d),
+        Number(d),
+        Number(d),
+        Number(1),
+        Number(0),
+        Number(u32::MAX as usize),
+        Single(1.0),
+        Single(0.0),
+    ];
+    kernels.launch("attention_sm75", [1, 1, 1], 128, 0, &args, &memory)?;
+    let mask = causal(0, None);
+    let parameters = Attention { heads: 1, kv_heads: 1, scale: 1.0, soft_cap: None, mask };
+    let want = reference::attention(&q[..30 * d], &k, &v, [30, keys], &parameters);
+    let got = memory.read_f32(out, 30 * d)?;
+    for (row, (got, want)) in got.chunks_exact(d).zip(want.chunks_exact(d)).enumerate() {
+        let largest = want.iter().fold(0f64, |most, x| most.max(x.abs()));
+        let close = got.iter().zip(want).all(|(got, want)| (f64::from(*got) - want).abs() <= 4e-6 * largest);
+        if !close {
+            return Err(format!(
+                "attention_sm75 of all sizes: row {row} is {got:?} where {want:?} is expected"
+            ));
+        }
+    }
+    Ok(got)
+}
+
 #[test]
 fn attention() {
-    for check in [whole, merged, tensor_cores] {
+    for check in [whole, merged, attention_sm80, attention_sm75] {
         check(&Kernels::new(6)).unwrap();
         check(&Kernels::new(106)).unwrap();
     }
@@ -206,4 +273,6 @@ fn a_row_has_the_same_bits_in_any_batch() {
     let all = run(&kernels, case, How::Whole, "all").unwrap();
     let few = run(&kernels, Case { queries: 3, ..case }, How::Whole, "few").unwrap();
     assert_eq!(all[..24], few[..]);
+    let [zeros, large] = [0.0, 1e30].map(|beyond| of_all_sizes(&kernels, beyond).unwrap());
+    assert_eq!(zeros, large);
 }

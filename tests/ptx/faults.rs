@@ -9,7 +9,7 @@ use super::text::Line;
 fn parsed(body: &str) -> Result<Program, String> {
     let text = format!(
         ".version 6.0\n.target sm_53\n.address_size 64\n.visible .entry triplet_probe(\n.param .u64 out,\n.param .u64 x\n)\n\
-         .reqntid 64, 1, 1\n{{\n.shared .align 8 .b8 memory[256];\n.reg .pred %p_a, %p_b;\n.reg .b32 %r_thread, %r_a, %r_b, %r_at;\n\
+         .reqntid 64, 1, 1\n{{\n.shared .align 16 .b8 memory[256];\n.reg .pred %p_a, %p_b;\n.reg .b32 %r_thread, %r_a, %r_b, %r_c, %r_d, %r_at;\n\
          .reg .b64 %u_x, %u_out, %u_place;\nmov.u32 %r_thread, %tid.x;\nmul.wide.u32 %u_place, %r_thread, 4;\n\
          ld.param.u64 %u_x, [x];\nadd.u64 %u_x, %u_x, %u_place;\nld.param.u64 %u_out, [out];\nadd.u64 %u_out, %u_out, %u_place;\n\
          mov.u32 %r_at, memory;\nmad.lo.u32 %r_at, %r_thread, 4, %r_at;\n{body}\nret;\n}}\n"
@@ -96,6 +96,23 @@ fn lanes_of_a_warp_exchange_behind_its_barrier() {
                   mad.lo.u32 %r_at, %r_a, 4, %r_at;\nld.shared.u32 %r_a, [%r_at];\nst.global.u32 [%u_out], %r_a;";
     assert!(run(&within.replace("BARRIER", "bar.warp.sync 0xffffffff;")).is_ok());
     fails(&within.replace("BARRIER", ""), "without a barrier");
+}
+
+#[test]
+fn matrices_are_loaded_by_all_lanes_from_what_is_written_and_aligned() {
+    // 32 rows of 16 bytes would be more than there is: the lanes of a warp name 16 rows twice.
+    let load = "st.shared.u32 [%r_at], %r_thread;\nBARRIER\nand.b32 %r_a, %r_thread, 15;\nmov.u32 %r_at, memory;\n\
+                mad.lo.u32 %r_at, %r_a, 16, %r_at;\n\
+                ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%r_a, %r_b, %r_c, %r_d}, [%r_at];\nst.global.u32 [%u_out], %r_b;";
+    let healthy = load.replace("BARRIER", "bar.sync 0;");
+    // Of the second matrix, rows 8 to 15, lane 4 g + t has word t of row g.
+    let word = |lane: u32| 4 * (8 + lane / 4) + lane % 4;
+    assert_eq!(run(&healthy).unwrap(), (0..64).map(|thread| word(thread % 32)).collect::<Vec<_>>());
+    fails(&load.replace("BARRIER", ""), "shared address");
+    fails(&healthy.replace("[%r_at];\nst.global", "[%r_at + 4];\nst.global"), "misaligned");
+    fails(&healthy.replace("%r_a, 16, %r_at", "%r_a, 32, %r_at"), "belongs to nothing");
+    let partly = healthy.replace("ldmatrix", "setp.lt.u32 %p_a, %r_thread, 40;\n@%p_a ldmatrix");
+    fails(&partly, "misses lanes");
 }
 
 #[test]

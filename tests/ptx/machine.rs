@@ -382,15 +382,30 @@ impl Block<'_> {
                     }
                 }
             }
-            Operation::Mma { d, a, b, c } => {
+            Operation::Mma { half, d, a, b, c } => {
                 self.whole(warp, lanes, Operand::Number(u64::from(EVERY)))?;
                 for &slot in a.iter().chain(b).chain(c) {
                     warp.known(slot, lanes)?;
                 }
                 let of = |slots: &[Slot]| slots.iter().map(|&slot| &warp.registers[slot]).collect::<Vec<_>>();
-                let sums = tensor::m16n8k8_tf32(&of(a), &of(b), &of(c))?;
+                let sums = match half {
+                    true => tensor::m16n8k8_f16(&of(a), &of(b), &of(c)),
+                    false => tensor::m16n8k8_tf32(&of(a), &of(b), &of(c))?,
+                };
                 for (&slot, sums) in d.iter().zip(&sums) {
                     warp.put(slot, lanes, sums)?;
+                }
+            }
+            Operation::LoadMatrix { transposed, dst, base, offset } => {
+                self.whole(warp, lanes, Operand::Number(u64::from(EVERY)))?;
+                let base = self.values(warp, *base, lanes)?;
+                let mut rows = [[0; 16]; LANES];
+                for (lane, row) in rows.iter_mut().enumerate() {
+                    let address = base[lane].wrapping_add_signed(*offset) & 0xffff_ffff;
+                    self.shared.load(address, row, self.when(warp, lane))?;
+                }
+                for (&slot, rows) in dst.iter().zip(rows.chunks_exact(8)) {
+                    warp.put(slot, lanes, &tensor::matrix(rows, *transposed))?;
                 }
             }
             Operation::Asynchronous(what) => self.asynchronous(warp, lanes, at, what)?,

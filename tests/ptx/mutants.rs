@@ -1,6 +1,6 @@
 //! Wrong kernels: each text is changed in one place, and the tests must see it. By default a few changes of every kernel; as many as
 //! a number says, or all of them, by `TRIPLET_MUTANTS=full cargo test --release --test ptx mutants -- --nocapture`, which prints the
-//! ones that live.
+//! ones that live; `TRIPLET_MUTANTS_OF` names the kernels that are changed, separated by commas, instead of all.
 //! `cuda/survivors.txt` names the changes that nothing can see, with the reason.
 
 use std::collections::BTreeMap;
@@ -40,10 +40,12 @@ fn check(name: &str) -> Check {
         "linear_pack" => packed::linear_pack,
         "linear_sm90a" => packed::linear_sm90a,
         "linear_sm80" => products::linear_sm80,
+        "linear_sm75" => products::linear_sm75,
         "matmul" => products::matmul,
         "attention" => attention::both,
         "attention_merge" => attention::merged,
-        "attention_sm80" => attention::tensor_cores,
+        "attention_sm80" => attention::attention_sm80,
+        "attention_sm75" => attention::attention_sm75,
         "select_token" => select_token::select_token,
         "log_probability" => select_token::log_probability,
         _ => panic!("{name} has no test"),
@@ -59,6 +61,12 @@ fn owner(file: &str) -> &str {
         "tile_start" | "tile_product" | "tile_fold" | "tile_gather" | "tile_finish" => "linear",
         "attention_merge" => "attention_merge",
         stem if stem.ends_with("_sm90a") => "linear_sm90a",
+        "most_sm75" | "unit_sm75" | "split_sm75" => "linear_sm75",
+        stem if stem.ends_with("_tensor") => "attention_sm80",
+        stem if stem.ends_with("_sm75") => match stem.split_once('_') {
+            Some(("linear", _)) => "linear_sm75",
+            _ => "attention_sm75",
+        },
         stem if stem.ends_with("_sm80") && stem != "linear_sm80" => "attention_sm80",
         stem if stem.starts_with("attention") => "attention",
         stem if stem.starts_with("resize") => "resize",
@@ -166,7 +174,9 @@ fn mutants_are_seen() {
     let listed: Vec<&str> = listed.lines().filter(|line| line.contains(" | ")).collect();
     let (mut tried, mut alive) = (0, Vec::new());
     let mut by_kernel = BTreeMap::new();
-    for name in kernels() {
+    let of = std::env::var("TRIPLET_MUTANTS_OF").ok();
+    let chosen = |name: &String| of.as_ref().is_none_or(|of| of.split(',').any(|one| one == name));
+    for name in kernels().into_iter().filter(chosen) {
         let healthy = lines(&name);
         let changes = all_changes(&name, &healthy);
         let step = changes.len().div_ceil(sample).max(1);

@@ -115,8 +115,19 @@ pub fn linear_row(kernels: &Kernels) -> Result<(), String> {
 /// Tensor cores cut sums off where multiply-adds round.
 const BY_TENSOR_CORES: Tolerance = Tolerance { norm: 2e-6, element: 4e-6 };
 
-/// `linear_sm80` of every type of weight, where it may run: wide enough rows, aligned.
+/// `linear_sm80`.
 pub fn linear_sm80(kernels: &Kernels) -> Result<(), String> {
+    by_tensor_cores(kernels, "linear_sm80")
+}
+
+/// `linear_sm75`.
+pub fn linear_sm75(kernels: &Kernels) -> Result<(), String> {
+    by_tensor_cores(kernels, "linear_sm75")?;
+    (0..3).try_for_each(|kind| of_all_sizes(kernels, 66, kind).map(|_| ()))
+}
+
+/// A kernel of tensor cores with every type of weight, where it may run: wide enough rows, aligned.
+fn by_tensor_cores(kernels: &Kernels, name: &str) -> Result<(), String> {
     let more = [
         Case { rows: 1, k: 8, n: 1, gap: 0, skewed: false },
         Case { rows: 40, k: 264, n: 130, gap: 4, skewed: false },
@@ -124,7 +135,7 @@ pub fn linear_sm80(kernels: &Kernels) -> Result<(), String> {
     for (i, case) in more.into_iter().chain(CASES).enumerate() {
         if case.k.is_multiple_of(8) && case.gap.is_multiple_of(4) && !case.skewed {
             for kind in 0..3 {
-                run(kernels, "linear_sm80", i, case, kind, BY_TENSOR_CORES)?;
+                run(kernels, name, i, case, kind, BY_TENSOR_CORES)?;
             }
         }
     }
@@ -164,9 +175,77 @@ pub fn matmul(kernels: &Kernels) -> Result<(), String> {
     Ok(())
 }
 
+/// Rows of x, rows of the weight and runs of k of very different sizes: scales are right where each row is, by its own measure, and where
+/// the largest of a run lies at any of its places. Gives the output's bits.
+fn of_all_sizes(kernels: &Kernels, rows: usize, kind: usize) -> Result<Vec<f32>, String> {
+    let (k, n) = (72, 40);
+    let memory = Memory::new();
+    let power = |i: usize| [0, 30, -30, 9, -60][i % 5];
+    let sized = |rows: usize, seed: u64| {
+        let mut numbers = reference::uniform(rows * k, seed);
+        for (row, numbers) in numbers.chunks_exact_mut(k).enumerate() {
+            for (run, numbers) in numbers.chunks_mut(32).enumerate() {
+                numbers.iter_mut().for_each(|x| *x *= 0.05);
+                // The largest by far, at a place of its own in every row.
+                let place = (row * 5 + run) % numbers.len();
+                numbers[place] = 1.0;
+            }
+            numbers.iter_mut().for_each(|x| *x *= 2f32.powi(power(row)));
+        }
+        numbers
+    };
+    let (x, weight) = (sized(rows, 61), sized(n, 62));
+    let weight: Vec<f32> = match TYPES[kind].0 {
+        // Numbers of f16 lie within its range.
+        triplet::weights::Dtype::F16 => weight
+            .chunks_exact(k)
+            .enumerate()
+            .flat_map(|(i, row)| row.iter().map(move |x| x / 2f32.powi(power(i))))
+            .collect(),
+        _ => weight,
+    };
+    let (stored, weight) = reference::bytes(&weight, TYPES[kind].0);
+    let out = output(&memory, rows * n);
+    let absent = || [Address(0), Number(0)];
+    let ([bias, none], [scale, _]) = (absent(), absent());
+    let args = [
+        Address(out),
+        Address(memory.matrix(&x, k, k, 0)),
+        Address(memory.bytes(&stored, 0)),
+        bias,
+        scale,
+        Address(0),
+        Number(TYPES[kind].1),
+        none,
+        none,
+        Number(rows),
+        Number(k),
+        Number(n),
+        Number(k),
+        Number(n),
+        Number(0),
+    ];
+    kernels.launch("linear_sm75", [rows.div_ceil(64), n.div_ceil(64), 1], 128, 0, &args, &memory)?;
+    let want = reference::linear(&x, &weight, [rows, k, n], &After::NONE);
+    let got = memory.read_f32(out, rows * n)?;
+    // Each element by what its row and column are made of.
+    let size = |numbers: &[f32]| numbers.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+    for (i, (got, want)) in got.iter().zip(&want).enumerate() {
+        let most = size(&x[i / n * k..][..k]) * size(&weight[i % n * k..][..k]);
+        let off = (f64::from(*got) - want).abs() / most;
+        if off.is_nan() || off > 1e-6 {
+            return Err(format!(
+                "linear_sm75 {:?}: element {i} is {got} where {want} is expected",
+                TYPES[kind].0
+            ));
+        }
+    }
+    Ok(got)
+}
+
 #[test]
 fn products() {
-    for check in [linear, linear_row, linear_sm80, matmul] {
+    for check in [linear, linear_row, linear_sm80, linear_sm75, matmul] {
         check(&Kernels::new(4)).unwrap();
         check(&Kernels::new(104)).unwrap();
     }
@@ -179,4 +258,8 @@ fn a_row_has_the_same_bits_in_any_batch() {
     let all = run(&kernels, "linear", 0, case, 1, reference::LINEAR).unwrap();
     let few = run(&kernels, "linear", 0, Case { rows: 2, ..case }, 1, reference::LINEAR).unwrap();
     assert_eq!(all[..10], few[..]);
+    for kind in 0..3 {
+        let [all, few] = [66, 7].map(|rows| of_all_sizes(&kernels, rows, kind).unwrap());
+        assert_eq!(all[..few.len()], few[..]);
+    }
 }

@@ -85,8 +85,10 @@ pub enum Operation {
     Commit,
     /// `cp.async.wait_group`: all groups but the last so many have arrived.
     Wait(usize),
-    /// `mma.sync` of an m16n8k8 product of tf32 with sums in f32: d, a, b, c.
-    Mma { d: Vec<Slot>, a: Vec<Slot>, b: Vec<Slot>, c: Vec<Slot> },
+    /// `mma.sync` of an m16n8k8 product of tf32 or f16 with sums in f32: d, a, b, c.
+    Mma { half: bool, d: Vec<Slot>, a: Vec<Slot>, b: Vec<Slot>, c: Vec<Slot> },
+    /// `ldmatrix` of four matrices, each by the addresses of eight lanes.
+    LoadMatrix { transposed: bool, dst: Vec<Slot>, base: Operand, offset: i64 },
     /// Copies in bulk, mbarriers, products of warp groups.
     Asynchronous(Asynchronous),
     /// To an instruction.
@@ -406,14 +408,30 @@ impl Decoder {
                 Operand::Number(groups) => Ok(Operation::Wait(groups as usize)),
                 _ => Err("a number is expected".into()),
             },
-            ("mma", ["sync", "aligned", "m16n8k8", "row", "col", "f32", "tf32", "tf32", "f32"]) => {
+            ("mma", ["sync", "aligned", "m16n8k8", "row", "col", "f32", left, right, "f32"]) => {
                 count(4)?;
+                let half = match [*left, *right] {
+                    ["tf32", "tf32"] => false,
+                    ["f16", "f16"] => true,
+                    _ => return Err(unknown()),
+                };
                 let [d, a, b, c] = [0, 1, 2, 3].map(|i| get(i).and_then(|written| self.to(written)));
                 let (d, a, b, c) = (d?, a?, b?, c?);
-                match [d.len(), a.len(), b.len(), c.len()] {
-                    [4, 4, 2, 4] => Ok(Operation::Mma { d, a, b, c }),
+                match ([d.len(), a.len(), b.len(), c.len()], half) {
+                    ([4, 4, 2, 4], false) | ([4, 2, 1, 4], true) => Ok(Operation::Mma { half, d, a, b, c }),
                     _ => Err("wrong number of elements".into()),
                 }
+            }
+            ("ldmatrix", ["sync", "aligned", "m8n8", "x4", rest @ ..]) => {
+                count(2)?;
+                let transposed = match rest {
+                    ["shared", "b16"] => false,
+                    ["trans", "shared", "b16"] => true,
+                    _ => return Err(unknown()),
+                };
+                let (dst, (base, offset)) = (self.to(get(0)?)?, address(1)?);
+                (dst.len() == 4).then_some(()).ok_or("wrong number of elements")?;
+                Ok(Operation::LoadMatrix { transposed, dst, base, offset })
             }
             ("cp", ["async", "bulk", "shared::cluster", "global", "mbarrier::complete_tx::bytes"]) => {
                 count(4)?;

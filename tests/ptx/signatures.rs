@@ -65,6 +65,7 @@ fn texts_follow_the_house_rules() {
         let program = Kernels::new(1).program(&name);
         let source = &program.source;
         let (version, target) = match name.rsplit_once("_sm") {
+            Some((_, "75")) => ("6.5", "sm_75"),
             Some((_, "80")) => ("7.0", "sm_80"),
             Some((_, "90a")) => ("8.0", "sm_90a"),
             _ => ("6.0", "sm_53"),

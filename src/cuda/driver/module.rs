@@ -41,7 +41,7 @@ unsafe impl Sync for Inner {}
 pub struct Function {
     module: Module,
     raw: CUfunction,
-    name: &'static str,
+    name: String,
 }
 
 // SAFETY: as for the module.
@@ -103,7 +103,7 @@ impl Module {
     ///
     /// # Errors
     /// [`Error::Device`] where the module has no such kernel, or the device not that much.
-    pub fn function(&self, name: &'static str, shared: u32) -> Result<Function> {
+    pub fn function(&self, name: &str, shared: u32) -> Result<Function> {
         let context = &self.inner.context;
         let text = CString::new(name).map_err(|_| Error::Device {
             call: "cuModuleGetFunction",
@@ -123,14 +123,14 @@ impl Module {
             let describe = || format!("{name} needs {shared} bytes of shared memory");
             context.check_with("cuFuncSetAttribute", code, describe)?;
         }
-        Ok(Function { module: self.clone(), raw, name })
+        Ok(Function { module: self.clone(), raw, name: name.to_string() })
     }
 }
 
 impl Function {
     /// The kernel's name.
-    pub fn name(&self) -> &'static str {
-        self.name
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The module that it belongs to.
