@@ -18,6 +18,7 @@ use std::time::Instant;
 
 use arguments::{Arguments, exit_code};
 use triplet::Cpu;
+use triplet::arena::Arena;
 use triplet::finetune::run::EncoderDir;
 use triplet::finetune::{AlignConfig, Images, Rng, Schedule, Trainer};
 
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
 fn run() -> Result<(), Box<dyn Error>> {
     let given = Arguments::read(&["model", "batch", "updates", "threads"], &["recompute"], USAGE)?;
     let cpu = given.number("threads")?.map_or_else(Cpu::new, Cpu::with_threads);
+    let cpu = cpu.in_arena(Arena::pooled(Arena::POOLED_TO_TRAIN));
     let batch = given.number::<usize>("batch")?.unwrap_or(8);
     let updates = given.number::<u64>("updates")?.unwrap_or(3).max(1);
     let encoder = EncoderDir::open(Path::new(given.required("model")?))?;

@@ -51,6 +51,10 @@ impl Arena {
     /// Bytes that a [`Arena::pooled`] heap holds for later where nobody says otherwise.
     pub const POOLED: usize = 1 << 28;
 
+    /// As [`Arena::POOLED`], to train with: what a forward pass keeps comes free in the backward pass, and the next update takes
+    /// it again. As free buffers are those that an update has used, the peak is hardly higher.
+    pub const POOLED_TO_TRAIN: usize = 1 << 31;
+
     /// The global allocator, with buffers that came free held for later, at most `bytes` of them. They go with the last
     /// clone and the last buffer. With 0 this is [`Arena::HEAP`].
     pub fn pooled(bytes: usize) -> Arena {

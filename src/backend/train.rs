@@ -11,6 +11,8 @@
 //! - the definition is the namesake in `crate::reference`, which the tests hold against finite differences.
 #![forbid(unsafe_code)]
 
+use alloc::vec::Vec;
+
 use super::{Activation, Attention, Backend, Matrix, View, Weight};
 use crate::error::Result;
 
@@ -152,6 +154,47 @@ pub trait Train: Backend {
         attention: &Attention,
         gradient: View<Self>,
     ) -> Result<AttentionGradients<Self>>;
+
+    /// [`Backend::attention`] of sequences: every run of `tokens` rows, the same rows of all operands, by itself.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape), also where `tokens` does not divide the rows.
+    fn attention_each(
+        &self,
+        q: View<Self>,
+        k: View<Self>,
+        v: View<Self>,
+        attention: &Attention,
+        tokens: usize,
+    ) -> Result<Matrix<Self>>;
+
+    /// [`Train::attention_each`]: **returns** the derivatives by `q`, `k` and `v` side by side,
+    /// `[rows, q.cols + k.cols + v.cols]`; otherwise as [`Train::attention_backward`].
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape), also where `tokens` does not divide the rows.
+    fn attention_each_backward(
+        &self,
+        q: View<Self>,
+        k: View<Self>,
+        v: View<Self>,
+        attention: &Attention,
+        tokens: usize,
+        gradient: View<Self>,
+    ) -> Result<Matrix<Self>>;
+
+    /// Calls `work` for every item and gives the results in the order of the items. Calls may run at the same time, each with
+    /// a backend that has a share of this one's threads; their number changes no bit of what operations compute.
+    ///
+    /// # Errors
+    /// The first error in the order of the items.
+    fn side_by_side<T: Send, R: Send>(
+        &self,
+        items: Vec<T>,
+        work: impl Fn(&Self, T) -> Result<R> + Sync,
+    ) -> Result<Vec<R>> {
+        items.into_iter().map(|item| work(self, item)).collect()
+    }
 
     /// `out[i] = factors[i] * x[rows[i]]`: rows repeated, masked, or both. A factor of 0 gives zeros whatever the row holds.
     ///

@@ -128,6 +128,25 @@ pub fn attention_backward<B: Backend>(
     same("attention_backward.gradient", gradient, q.rows(), cols)
 }
 
+/// [`Train::attention_each`](super::Train::attention_each); returns the number of columns of all operands together.
+///
+/// # Errors
+/// [`Error::Shape`].
+pub fn attention_each<B: Backend>(
+    q: View<B>,
+    k: View<B>,
+    v: View<B>,
+    parameters: &Attention,
+    tokens: usize,
+) -> Result<usize> {
+    attention(q, k, v, parameters)?;
+    ensure(k.rows() == q.rows(), "attention_each.k", || format!("{} rows for {}", k.rows(), q.rows()))?;
+    ensure(tokens > 0 && q.rows().is_multiple_of(tokens), "attention_each.tokens", || {
+        format!("{tokens} do not divide {} rows", q.rows())
+    })?;
+    Ok(Size::new(q.cols()).plus(k.cols())?.plus(v.cols())?.get())
+}
+
 /// [`Train::gather_scaled`](super::Train::gather_scaled) from `count` rows.
 ///
 /// # Errors

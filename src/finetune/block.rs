@@ -151,20 +151,11 @@ impl Block {
             .iter()
             .map(|layer| layer.forward(backend, parameters, normed.view(), None))
             .collect::<Result<Vec<_>>>()?;
-        let mut mixed = backend.zeros(x.rows(), self.shape.width)?;
-        {
+        let mixed = {
             let normed = self.normed_heads(backend, parameters, &qkv)?;
-            let [q, k] = [0, 1].map(|part| normed.as_ref().map(|normed| normed[part].view()));
-            let (q, k) =
-                (q.map_or_else(|| self.part(&qkv, 0), Ok)?, k.map_or_else(|| self.part(&qkv, 1), Ok)?);
-            let v = self.part(&qkv, 2)?;
-            for first in (0..x.rows()).step_by(tokens.max(1)) {
-                let rows = first..first + tokens;
-                let (q, k, v) = (q.row_range(rows.clone())?, k.row_range(rows.clone())?, v.row_range(rows)?);
-                let out = backend.attention(q, k, v, &self.attention())?;
-                backend.copy(out.view(), &mut mixed, first, 0)?;
-            }
-        }
+            let [q, k, v] = self.operands(&qkv, &normed)?;
+            backend.attention_each(q, k, v, &self.attention(), tokens)?
+        };
         let middle = self.out.forward(backend, parameters, mixed.view(), Some(x.view()))?;
         let normed = self.norm2.forward(backend, parameters, middle.view(), 1)?;
         let hidden = self.fc1.forward(backend, parameters, normed.view(), None)?;
@@ -209,11 +200,14 @@ impl Block {
         drop(mixed);
         let by_qkv =
             self.attention_backward(backend, parameters, gradients, &qkv, tokens, by_mixed.view())?;
+        let parts = qkv.len().max(1);
         drop((by_mixed, qkv));
         let normed = self.norm1.forward(backend, parameters, x.view(), 1)?;
         let mut by_normed: Option<Matrix<B>> = None;
-        for (layer, by_part) in self.qkv.iter().zip(&by_qkv) {
-            let by_x = layer.backward(backend, parameters, gradients, normed.view(), by_part.view())?;
+        let width = by_qkv.cols() / parts;
+        for (index, layer) in self.qkv.iter().enumerate() {
+            let by_part = by_qkv.view().col_range(index * width..(index + 1) * width)?;
+            let by_x = layer.backward(backend, parameters, gradients, normed.view(), by_part)?;
             by_normed = Some(match by_normed {
                 Some(sum) => backend.add(sum.view(), by_x.view())?,
                 None => by_x,
@@ -224,7 +218,7 @@ impl Block {
         self.norm1.backward(backend, parameters, gradients, x.view(), 1, by_normed.view(), through)
     }
 
-    /// The derivatives by the outputs of the projections.
+    /// The derivatives by queries, keys and values, side by side.
     fn attention_backward<B: Train>(
         &self,
         backend: &B,
@@ -233,33 +227,31 @@ impl Block {
         qkv: &[Matrix<B>],
         tokens: usize,
         gradient: View<B>,
-    ) -> Result<Vec<Matrix<B>>> {
-        let (rows, width) = (gradient.rows(), self.shape.width);
+    ) -> Result<Matrix<B>> {
+        let BlockShape { width, heads, .. } = self.shape;
         let normed = self.normed_heads(backend, parameters, qkv)?;
-        let mut out =
-            qkv.iter().map(|part| backend.zeros(part.rows(), part.cols())).collect::<Result<Vec<_>>>()?;
-        for first in (0..rows).step_by(tokens.max(1)) {
-            let range = first..first + tokens;
-            let part = |index: usize| match &normed {
-                Some(normed) if index < 2 => normed[index].view().row_range(range.clone()),
-                _ => self.part(qkv, index)?.row_range(range.clone()),
-            };
-            let (q, k, v) = (part(0)?, part(1)?, part(2)?);
-            let by =
-                backend.attention_backward(q, k, v, &self.attention(), gradient.row_range(range.clone())?)?;
-            for (index, mut by) in [by.q, by.k, by.v].into_iter().enumerate() {
-                if let (Some(norms), true) = (&self.qk_norm, index < 2) {
-                    let x = self.part(qkv, index)?.row_range(range.clone())?;
-                    let heads = self.shape.heads;
-                    by = norms[index].backward(backend, parameters, gradients, x, heads, by.view(), None)?;
-                }
-                let (matrix, col) = if out.len() == 1 { (0, index * width) } else { (index, 0) };
-                if let Some(out) = out.get_mut(matrix) {
-                    backend.copy(by.view(), out, first, col)?;
-                }
-            }
+        let [q, k, v] = self.operands(qkv, &normed)?;
+        let mut out = backend.attention_each_backward(q, k, v, &self.attention(), tokens, gradient)?;
+        for (index, norm) in self.qk_norm.iter().flatten().enumerate() {
+            let (x, first) = (self.part(qkv, index)?, index * width);
+            let by = out.view().col_range(first..first + width)?;
+            let by = norm.backward(backend, parameters, gradients, x, heads, by, None)?;
+            backend.copy(by.view(), &mut out, 0, first)?;
         }
         Ok(out)
+    }
+
+    /// Queries, keys and values as attention takes them.
+    fn operands<'a, B: Train>(
+        &self,
+        qkv: &'a [Matrix<B>],
+        normed: &'a Option<[Matrix<B>; 2]>,
+    ) -> Result<[View<'a, B>; 3]> {
+        let v = self.part(qkv, 2)?;
+        Ok(match normed {
+            Some([q, k]) => [q.view(), k.view(), v],
+            None => [self.part(qkv, 0)?, self.part(qkv, 1)?, v],
+        })
     }
 
     /// Queries and keys after the norm of their heads, where there is one.

@@ -67,23 +67,18 @@ impl<B: Train> Teacher<B> {
     pub fn targets(&self, backend: &B, images: Images, masks: Option<&Masks>) -> Result<Matrix<B>> {
         let config = self.vit.config();
         images.check(config)?;
-        let mut parts: Vec<Matrix<B>> = Vec::new();
-        match masks {
-            None => {
-                for picture in images.iter() {
-                    parts.push(self.target(backend, picture)?);
-                }
-            }
+        let parts = match masks {
+            None => backend
+                .side_by_side(images.iter().collect(), |backend, picture| self.target(backend, picture))?,
             Some(masks) => {
-                let mut rows = masks.rows();
-                for picture in images.iter() {
-                    for mask in rows.by_ref().take(masks.per_image()) {
-                        let picture = masked(picture, images.side(), config.patch_size, mask);
-                        parts.push(self.target(backend, &picture)?);
-                    }
-                }
+                let per_image = masks.per_image();
+                let pictures = images.iter().flat_map(|picture| core::iter::repeat_n(picture, per_image));
+                let items: Vec<_> = pictures.zip(masks.rows()).collect();
+                backend.side_by_side(items, |backend, (picture, mask)| {
+                    self.target(backend, &masked(picture, images.side(), config.patch_size, mask))
+                })?
             }
-        }
+        };
         let rows = parts.iter().try_fold(Size::new(0), |rows, part| rows.plus(part.rows()))?.get();
         let mut out = backend.zeros(rows, config.hidden_size)?;
         let mut first = 0;

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use options::Options;
 use progress::Progress;
+use triplet::arena::Arena;
 use triplet::cpu::Cpu;
 use triplet::finetune::run::{CHECKPOINT, Run, RunFiles, plug_in};
 
@@ -17,6 +18,7 @@ use triplet::finetune::run::{CHECKPOINT, Run, RunFiles, plug_in};
 pub fn run(words: impl Iterator<Item = String>) -> Result<(), Box<dyn Error>> {
     let Options { files, config, threads, between_checkpoints } = Options::parse(words)?;
     let cpu = threads.map_or_else(Cpu::new, Cpu::with_threads);
+    let cpu = cpu.in_arena(Arena::pooled(Arena::POOLED_TO_TRAIN));
     let mut run = Run::open(cpu, &files, config)?;
     let (first, total) = (run.updates(), run.config().updates);
     if run.resumed() {

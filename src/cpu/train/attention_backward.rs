@@ -1,6 +1,6 @@
 //! Softmax attention backwards: probabilities are made again from queries and keys, run by run of queries.
 //!
-//! One piece of work is a key-value head with all its query heads and keys. Its queries are cut into equal runs of at most
+//! One piece of work is a key-value head of a sequence with all its query heads and keys. Its queries are cut into equal runs of at most
 //! [`K_BLOCK`], so that the products that sum over queries take one block of a run each and add the runs in order:
 //! `S = q k^T`, `O = gradient v^T`, then by rows `P = softmax(S)` and `T = P (O - sum P O) slope`, then `q' = T k`,
 //! `k' += T^T q`, `v' += P^T gradient`.
@@ -20,47 +20,54 @@ use super::super::softmax::{Logits, softmax_row};
 use super::sums::dot;
 use crate::backend::Attention;
 
-/// Derivatives by `q`, `k` and `v` (in this order, with the gradient, in `operands`) into `out`.
-pub(super) fn attention_backward(cpu: &Cpu, operands: [Mat; 4], attention: &Attention, out: [&mut [f32]; 3]) {
-    let [q, k, v, gradient] = operands;
+/// A sequence: `q`, `k`, `v` and the gradient, and the rows of the derivatives by `q`, `k` and `v`.
+pub(super) struct Sequence<'a> {
+    pub(super) operands: [Mat<'a>; 4],
+    pub(super) out: [Vec<&'a mut [f32]>; 3],
+}
+
+/// Writes the derivatives of every sequence, all of the same shape.
+pub(super) fn attention_backward(cpu: &Cpu, attention: &Attention, sequences: Vec<Sequence>) {
     let Attention { heads, kv_heads, .. } = *attention;
-    let (d, e, group) = (q.cols / heads, v.cols / kv_heads, heads / kv_heads);
-    if q.rows == 0 || k.rows == 0 || e == 0 {
-        return out.into_iter().for_each(|out| out.fill(0.0));
+    let group = heads / kv_heads;
+    let mut items: Vec<Piece> = Vec::new();
+    let mut cost = 0usize;
+    for Sequence { operands, out } in sequences {
+        let [q, k, v, _] = operands;
+        let (d, e) = (q.cols / heads, v.cols / kv_heads);
+        if q.rows == 0 || k.rows == 0 || e == 0 {
+            out.into_iter().flatten().for_each(|row| row.fill(0.0));
+            continue;
+        }
+        let first = items.len();
+        let piece = |head| Piece { operands, d, e, head, dq: Vec::new(), dk: Vec::new(), dv: Vec::new() };
+        items.extend((0..kv_heads).map(piece));
+        let items = &mut items[first..];
+        let [dq, dk, dv] = out;
+        for row in dq {
+            let cells = row.chunks_mut((group * d).max(1));
+            cells.zip(&mut *items).for_each(|(cells, piece)| piece.dq.push(cells));
+        }
+        for row in dk {
+            row.chunks_mut(d.max(1)).zip(&mut *items).for_each(|(cells, piece)| piece.dk.push(cells));
+        }
+        for row in dv {
+            row.chunks_mut(e).zip(&mut *items).for_each(|(cells, piece)| piece.dv.push(cells));
+        }
+        let of_head = q.rows.saturating_mul(k.rows).saturating_mul(3 * d + 2 * e);
+        cost = cost.saturating_add(of_head.saturating_mul(heads));
     }
-    let [dq, dk, dv] = out;
-    let mut items: Vec<Piece> =
-        (0..kv_heads).map(|head| Piece { head, dq: Vec::new(), dk: Vec::new(), dv: Vec::new() }).collect();
-    for row in dq.chunks_mut((heads * d).max(1)) {
-        row.chunks_mut((group * d).max(1)).zip(&mut items).for_each(|(cells, piece)| piece.dq.push(cells));
-    }
-    for row in dk.chunks_mut((kv_heads * d).max(1)) {
-        row.chunks_mut(d.max(1)).zip(&mut items).for_each(|(cells, piece)| piece.dk.push(cells));
-    }
-    for row in dv.chunks_mut(kv_heads * e) {
-        row.chunks_mut(e).zip(&mut items).for_each(|(cells, piece)| piece.dv.push(cells));
-    }
-    let cost = q.rows.saturating_mul(k.rows).saturating_mul(heads).saturating_mul(3 * d + 2 * e);
-    let shape = Shape { q, k, v, gradient, d, e, group, attention };
     cpu.threads.each(cost, items, Vec::new, |memory, piece| {
-        cpu.isa.run(Run { shape: &shape, piece, memory });
+        cpu.isa.run(Run { attention, group, piece, memory });
     });
 }
 
-/// Operands, head widths of keys (`d`) and values (`e`), and query heads to a key-value head.
-struct Shape<'a> {
-    q: Mat<'a>,
-    k: Mat<'a>,
-    v: Mat<'a>,
-    gradient: Mat<'a>,
+/// Key-value head `head` of a sequence, with heads of `d` (keys) and `e` (values) columns, and its columns of every output
+/// row (those of all its query heads together in `dq`).
+struct Piece<'a> {
+    operands: [Mat<'a>; 4],
     d: usize,
     e: usize,
-    group: usize,
-    attention: &'a Attention,
-}
-
-/// Key-value head `head` and its columns of every output row (those of all its query heads together in `dq`).
-struct Piece<'a> {
     head: usize,
     dq: Vec<&'a mut [f32]>,
     dk: Vec<&'a mut [f32]>,
@@ -68,7 +75,9 @@ struct Piece<'a> {
 }
 
 struct Run<'a, 'b> {
-    shape: &'b Shape<'b>,
+    attention: &'b Attention,
+    /// Query heads to a key-value head.
+    group: usize,
     piece: Piece<'a>,
     memory: &'b mut Vec<f32>,
 }
@@ -78,8 +87,8 @@ impl Op for Run<'_, '_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) {
-        let Run { shape, mut piece, memory } = self;
-        let Shape { q, k, v, gradient, d, e, group, attention } = *shape;
+        let Run { attention, group, mut piece, memory } = self;
+        let Piece { operands: [q, k, v, gradient], d, e, .. } = piece;
         let logits = Logits { scale: attention.scale, soft_cap: attention.soft_cap };
         let keys = k.rows;
         let runs = q.rows.div_ceil(K_BLOCK);

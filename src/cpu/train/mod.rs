@@ -8,18 +8,21 @@ mod activate_backward;
 mod adamw;
 mod add_backward;
 mod attention_backward;
+mod attention_each;
 mod gather_scaled;
 mod layer_norm_backward;
 mod linear_backward;
 mod sums;
 
 use alloc::sync::Arc;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use super::Cpu;
 use super::embedding;
 use super::mat::{Elements, Mat};
 use super::product;
+use super::threads::Threads;
 use crate::backend::{
     Activation, AdamwStep, Attention, AttentionGradients, LinearGradients, LinearParameters, Matrix,
     NormGradients, Train, View, Weight, train_check as check,
@@ -73,6 +76,12 @@ impl Cpu {
 fn elements(matrix: &mut Matrix<Cpu>) -> &mut [f32] {
     let len = matrix.rows() * matrix.cols();
     &mut matrix.buffer_mut()[..len]
+}
+
+/// The rows of a matrix.
+fn rows(matrix: &mut Matrix<Cpu>) -> Vec<&mut [f32]> {
+    let cols = matrix.cols().max(1);
+    elements(matrix).chunks_mut(cols).collect()
 }
 
 impl Train for Cpu {
@@ -185,9 +194,78 @@ impl Train for Cpu {
         let (q, k, v, gradient) = (Mat::new(q)?, Mat::new(k)?, Mat::new(v)?, Mat::new(gradient)?);
         let empty = |x: Mat| self.matrix("attention_backward", [x.rows, x.cols], 0, |_, _| Ok(()));
         let mut gradients = AttentionGradients { q: empty(q)?, k: empty(k)?, v: empty(v)? };
-        let out = [elements(&mut gradients.q), elements(&mut gradients.k), elements(&mut gradients.v)];
-        attention_backward::attention_backward(self, [q, k, v, gradient], attention, out);
+        let AttentionGradients { q: by_q, k: by_k, v: by_v } = &mut gradients;
+        let out = [rows(by_q), rows(by_k), rows(by_v)];
+        let sequence = attention_backward::Sequence { operands: [q, k, v, gradient], out };
+        attention_backward::attention_backward(self, attention, vec![sequence]);
         Ok(gradients)
+    }
+
+    fn attention_each(
+        &self,
+        q: View<Cpu>,
+        k: View<Cpu>,
+        v: View<Cpu>,
+        attention: &Attention,
+        tokens: usize,
+    ) -> Result<Matrix<Cpu>> {
+        check::attention_each(q, k, v, attention, tokens)?;
+        attention_each::attention_each(self, [q, k, v], attention, tokens)
+    }
+
+    fn attention_each_backward(
+        &self,
+        q: View<Cpu>,
+        k: View<Cpu>,
+        v: View<Cpu>,
+        attention: &Attention,
+        tokens: usize,
+        gradient: View<Cpu>,
+    ) -> Result<Matrix<Cpu>> {
+        let cols = check::attention_each(q, k, v, attention, tokens)?;
+        check::attention_backward(q, k, v, attention, gradient)?;
+        let sequences = attention_each::sequences([q, k, v, gradient], tokens)?;
+        self.matrix("attention_backward", [q.rows(), cols], 0, |out, _| {
+            let mut rows = out.chunks_exact_mut(cols.max(1));
+            let mut ready = Vec::with_capacity(sequences.len());
+            for operands in sequences {
+                let mut out = [Vec::new(), Vec::new(), Vec::new()];
+                for row in rows.by_ref().take(tokens) {
+                    let (by_q, row) = row.split_at_mut(operands[0].cols);
+                    let (by_k, by_v) = row.split_at_mut(operands[1].cols);
+                    let [q, k, v] = &mut out;
+                    q.push(by_q);
+                    k.push(by_k);
+                    v.push(by_v);
+                }
+                ready.push(attention_backward::Sequence { operands, out });
+            }
+            attention_backward::attention_backward(self, attention, ready);
+            Ok(())
+        })
+    }
+
+    fn side_by_side<T: Send, R: Send>(
+        &self,
+        items: Vec<T>,
+        work: impl Fn(&Cpu, T) -> Result<R> + Sync,
+    ) -> Result<Vec<R>> {
+        /// Items a thread, at least, so that the last ones leave nobody idle for long.
+        const ITEMS: usize = 4;
+        let workers = self.threads.workers();
+        if workers == 1 || items.len() < ITEMS * workers {
+            return items.into_iter().map(|item| work(self, item)).collect();
+        }
+        let alone = Cpu { threads: Threads::new(1), ..self.clone() };
+        let mut results: Vec<Option<Result<R>>> = items.iter().map(|_| None).collect();
+        let items = items.into_iter().zip(&mut results).collect();
+        self.threads.each(
+            usize::MAX,
+            items,
+            || (),
+            |(), (item, result): (T, &mut Option<Result<R>>)| *result = Some(work(&alone, item)),
+        );
+        results.into_iter().flatten().collect()
     }
 
     fn gather_scaled(&self, x: View<Cpu>, rows: &[usize], factors: &[f32]) -> Result<Matrix<Cpu>> {
@@ -227,8 +305,15 @@ impl Train for Cpu {
         step: &AdamwStep,
     ) -> Result<()> {
         check::adamw(weight, gradient, first, second)?;
-        let mut values = self.values(weight)?;
-        adamw::adamw(self, &mut values, Mat::new(gradient)?, [elements(first), elements(second)], step);
+        let mut values = self.reserve(weight.elements())?;
+        let (gradient, moments) = (Mat::new(gradient)?, [elements(first), elements(second)]);
+        let stored = Elements::new(weight)?;
+        match bytemuck::try_cast_slice(stored.bytes) {
+            Ok(old) if stored.dtype == Dtype::F32 => {
+                adamw::adamw(self, old, &mut values, gradient, moments, step);
+            }
+            _ => adamw::adamw(self, &self.values(weight)?, &mut values, gradient, moments, step),
+        }
         *weight = self.weight(weight.shape(), values)?;
         Ok(())
     }

@@ -46,6 +46,10 @@ fn everything(isa: Isa, threads: usize) -> Vec<(&'static str, Vec<f32>)> {
         Attention { heads: 10, kv_heads: 10, scale: 0.3, soft_cap: Some(20.0), mask: AttentionMask::Full };
     let y = cpu.attention_backward(x.view(), x.view(), x.view(), &attention, x.view()).unwrap();
     out.push(("attention_backward", [&y.q.buffer()[..], y.k.buffer(), y.v.buffer()].concat()));
+    let y = cpu.attention_each(x.view(), x.view(), x.view(), &attention, 50).unwrap();
+    out.push(("attention_each", y.buffer().to_vec()));
+    let y = cpu.attention_each_backward(x.view(), x.view(), x.view(), &attention, 50, x.view()).unwrap();
+    out.push(("attention_each_backward", y.buffer().to_vec()));
     let taken: Vec<usize> = (0..3 * rows).map(|i| i / 3).collect();
     let factors = uniform(3 * rows, 6);
     let wide = cpu.gather_scaled(x.view(), &taken, &factors).unwrap();

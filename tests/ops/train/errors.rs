@@ -63,6 +63,13 @@ fn every_operation_names_what_does_not_fit() {
         Attention { heads: 2, kv_heads: 2, scale: 1.0, soft_cap: None, mask: AttentionMask::Full };
     assert_eq!(operand(cpu.attention_backward(x, x, x, &attention, g)), "attention_backward.gradient");
     assert_eq!(operand(cpu.attention_backward(x, g, x, &attention, x)), "attention.k");
+    assert_eq!(operand(cpu.attention_each(x, x, x, &attention, 4)), "attention_each.tokens");
+    assert_eq!(operand(cpu.attention_each(x, x, x, &attention, 0)), "attention_each.tokens");
+    let half = x.row_range(0..3).unwrap();
+    assert_eq!(operand(cpu.attention_each(x, half, half, &attention, 3)), "attention_each.k");
+    let by = |gradient| operand(cpu.attention_each_backward(x, x, x, &attention, 3, gradient));
+    assert_eq!(by(g), "attention_backward.gradient");
+    assert_eq!(operand(cpu.attention_each_backward(x, x, x, &attention, 4, x)), "attention_each.tokens");
     assert_eq!(operand(cpu.gather_scaled(x, &[6], &[1.0])), "gather_scaled.rows");
     assert_eq!(operand(cpu.gather_scaled(x, &[5], &[])), "gather_scaled.factors");
     assert_eq!(

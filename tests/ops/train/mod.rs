@@ -5,6 +5,7 @@ mod activate_backward;
 mod adamw;
 mod add_backward;
 mod attention_backward;
+mod attention_each;
 mod bits;
 mod errors;
 mod gather_scaled;
