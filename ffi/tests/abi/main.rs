@@ -3,6 +3,7 @@
 #[cfg(feature = "finetune")]
 mod align;
 mod calls;
+mod device;
 mod exports;
 mod handles;
 mod header;
