@@ -138,7 +138,7 @@ fn threads_do_not_change_a_bit() {
     let mut fixture = Fixture::open("vision", "clip");
     let config = VitConfig::from_fields(&fixture.config).unwrap();
     let pixels = fixture.cpu.download(fixture.matrix("input.pixels").view()).unwrap();
-    for isa in [Isa::Portable, Isa::Avx2, Isa::Avx512] {
+    for isa in Isa::available() {
         let mut bits: Option<Vec<f32>> = None;
         for threads in [1, 2, 5] {
             let Ok(cpu) = Cpu::with_threads(threads).with_isa(isa) else {

@@ -221,7 +221,7 @@ impl Backend for Cpu {
             let mut room = Room::new(scratch);
             let finish = Finish::new(self.isa, bias, &epilogue, &mut room)?;
             match right {
-                Right::Weight(weight) if rows <= matvec::FEW && self.isa.has_dots() => {
+                Right::Weight(weight) if rows <= matvec::FEW => {
                     matvec::matvec(self, Mat::new(x)?, weight, n, &finish, out);
                 }
                 right => product(self, &Mat::new(x)?, right, n, &finish, room.rest(), out),

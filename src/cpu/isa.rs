@@ -1,7 +1,7 @@
 //! Which vector instructions the machine has, found without the standard library, and the one place that enters them.
 //!
 //! The feature list of each `#[target_feature]` below is the list that [`Isa::is_available`] tests. A vector type
-//! ([`Avx2`], [`Avx512`]) can be made here only, so holding one proves that the processor and the operating system
+//! (`Avx2`, `Avx512`, `Neon`) can be made here only, so holding one proves that the processor and the operating system
 //! support it. A target whose registers are not handed to vectors (x86-64 compiled for kernels, without SSE2) has the
 //! portable variant alone: its compiler can neither pass a vector nor save one.
 
@@ -27,11 +27,16 @@ pub enum Isa {
     Avx512Vnni,
     /// AMX, products of bytes by a matrix unit, with VNNI for a few rows; other work is that of [`Isa::Avx512`]. Linux alone.
     Avx512Amx,
+    /// 64-bit Arm with its vector unit.
+    Neon,
+    /// NEON with products of four bytes (`sdot`); other work is that of [`Isa::Neon`].
+    NeonDot,
 }
 
 impl Isa {
     /// Every variant, slowest first.
-    pub const ALL: [Isa; 5] = [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Avx512Vnni, Isa::Avx512Amx];
+    pub const ALL: [Isa; 7] =
+        [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Avx512Vnni, Isa::Avx512Amx, Isa::Neon, Isa::NeonDot];
 
     /// Whether this machine can run it.
     pub fn is_available(self) -> bool {
@@ -48,7 +53,7 @@ impl Isa {
         Isa::available().last().unwrap_or(Isa::Portable)
     }
 
-    /// `portable`, `avx2`, `avx512`, `avx512vnni` or `avx512amx`.
+    /// `portable`, `avx2`, `avx512`, `avx512vnni`, `avx512amx`, `neon` or `neondot`.
     pub const fn name(self) -> &'static str {
         match self {
             Isa::Portable => "portable",
@@ -56,6 +61,8 @@ impl Isa {
             Isa::Avx512 => "avx512",
             Isa::Avx512Vnni => "avx512vnni",
             Isa::Avx512Amx => "avx512amx",
+            Isa::Neon => "neon",
+            Isa::NeonDot => "neondot",
         }
     }
 
@@ -71,6 +78,8 @@ impl Isa {
             Isa::Avx512 => 4,
             Isa::Avx512Vnni => 8,
             Isa::Avx512Amx => 16,
+            Isa::Neon => 32,
+            Isa::NeonDot => 64,
         }
     }
 
@@ -91,13 +100,6 @@ impl Isa {
             // SAFETY: as above; VNNI and AMX come on top of the others.
             Isa::Avx512 | Isa::Avx512Vnni | Isa::Avx512Amx if self.is_available() => unsafe { avx512(op) },
             _ => op.run(Portable),
-        }
-    }
-
-    /// Whether [`Isa::run_dots`] computes with the vectors of [`Isa::run`], so that both give the same bits.
-    pub(super) const fn has_dots(self) -> bool {
-        match self {
-            Isa::Portable | Isa::Avx2 | Isa::Avx512 | Isa::Avx512Vnni | Isa::Avx512Amx => true,
         }
     }
 
@@ -135,15 +137,45 @@ impl Isa {
         }
     }
 
-    /// Runs `op`.
-    #[cfg(not(all(target_arch = "x86_64", target_feature = "sse2")))]
+    /// Runs `op` compiled for this instruction set (portably where the machine lacks it).
+    #[cfg(all(target_arch = "aarch64", target_feature = "neon", not(miri)))]
+    pub(super) fn run<O: Op>(self, op: O) -> O::Out {
+        match self {
+            Isa::Neon | Isa::NeonDot if self.is_available() => op.run(Neon(())),
+            _ => op.run(Portable),
+        }
+    }
+
+    /// As [`Isa::run`] for products by row.
+    #[cfg(all(target_arch = "aarch64", target_feature = "neon", not(miri)))]
     pub(super) fn run_dots<O: DotOp>(self, op: O) -> O::Out {
+        #[target_feature(enable = "neon,dotprod")]
+        fn neondot<O: DotOp>(op: O) -> O::Out {
+            op.run(NeonDot(Neon(())))
+        }
+        match self {
+            Isa::Neon if self.is_available() => op.run(Neon(())),
+            // SAFETY: the processor supports the features that the function enables.
+            Isa::NeonDot if self.is_available() => unsafe { neondot(op) },
+            _ => op.run(Portable),
+        }
+    }
+
+    /// Runs `op`.
+    #[cfg(not(any(
+        all(target_arch = "x86_64", target_feature = "sse2"),
+        all(target_arch = "aarch64", target_feature = "neon", not(miri))
+    )))]
+    pub(super) fn run<O: Op>(self, op: O) -> O::Out {
         op.run(Portable)
     }
 
     /// Runs `op`.
-    #[cfg(not(all(target_arch = "x86_64", target_feature = "sse2")))]
-    pub(super) fn run<O: Op>(self, op: O) -> O::Out {
+    #[cfg(not(any(
+        all(target_arch = "x86_64", target_feature = "sse2"),
+        all(target_arch = "aarch64", target_feature = "neon", not(miri))
+    )))]
+    pub(super) fn run_dots<O: DotOp>(self, op: O) -> O::Out {
         op.run(Portable)
     }
 }
@@ -177,6 +209,16 @@ pub(super) struct Avx512Vnni(pub(super) Avx512);
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
 #[derive(Clone, Copy)]
 pub(super) struct Avx512Amx(pub(super) Avx512Vnni);
+
+/// Proof that NEON may be used: the target has it.
+#[cfg(all(target_arch = "aarch64", target_feature = "neon", not(miri)))]
+#[derive(Clone, Copy)]
+pub(super) struct Neon(());
+
+/// Proof that `sdot` may be used, and [`Neon`].
+#[cfg(all(target_arch = "aarch64", target_feature = "neon", not(miri)))]
+#[derive(Clone, Copy)]
+pub(super) struct NeonDot(pub(super) Neon);
 
 /// Bytes of the second-level cache of a core, or what is likely where the processor does not tell.
 pub(super) fn second_level_cache() -> usize {
@@ -235,9 +277,25 @@ fn detected() -> u8 {
     }
 }
 
-#[cfg(any(miri, not(all(target_arch = "x86_64", target_feature = "sse2"))))]
+#[cfg(any(
+    miri,
+    not(any(
+        all(target_arch = "x86_64", target_feature = "sse2"),
+        all(target_arch = "aarch64", target_feature = "neon")
+    ))
+))]
 fn detect() -> u8 {
     Isa::Portable.bit()
+}
+
+#[cfg(all(target_arch = "aarch64", target_feature = "neon", not(miri)))]
+fn detect() -> u8 {
+    // Whether there is `sdot` only the operating system can say.
+    #[cfg(feature = "std")]
+    let dot = std::arch::is_aarch64_feature_detected!("dotprod");
+    #[cfg(not(feature = "std"))]
+    let dot = cfg!(target_feature = "dotprod");
+    Isa::Portable.bit() | Isa::Neon.bit() | if dot { Isa::NeonDot.bit() } else { 0 }
 }
 
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]

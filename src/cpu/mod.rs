@@ -56,6 +56,12 @@ mod layer_norm;
 mod mat;
 mod maths;
 mod matvec;
+#[cfg(all(target_arch = "aarch64", target_feature = "neon", not(miri)))]
+#[allow(unsafe_code)]
+mod neon;
+#[cfg(all(target_arch = "aarch64", target_feature = "neon", not(miri)))]
+#[allow(unsafe_code)]
+mod neon_dots;
 mod portable;
 mod portable_dots;
 mod product;
@@ -98,8 +104,8 @@ pub struct Cpu {
 impl Cpu {
     /// The machine's fastest instruction set on all its cores (one thread without the `std` feature).
     ///
-    /// Under `std` the environment variable `TRIPLET_ISA` (`portable`, `avx2`, `avx512`, `avx512vnni`, `avx512amx`) asks for another instruction set;
-    /// one that the machine lacks is ignored, see [`Cpu::isa`].
+    /// Under `std` the environment variable `TRIPLET_ISA` asks for another instruction set by its [`Isa::name`]; one that the
+    /// machine lacks is ignored, see [`Cpu::isa`].
     pub fn new() -> Cpu {
         Cpu::with_threads(threads::cores())
     }
