@@ -3,27 +3,30 @@
 prints `ms` with the time. `interleave.py` starts it.
 
     python engine.py onnxruntime|openvino|torch MODEL DIR THREADS
+
+With integers, after `quantise.py`: onnxruntime-dynamic, onnxruntime-qdq, openvino-int8.
 """
 import sys
 import time
+from functools import partial
 
 import numpy as np
 
 from models import VIT
 
 
-def onnxruntime_run(name, x, folder, threads):
+def onnxruntime_run(name, x, folder, threads, kind=""):
     import onnxruntime as ort
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
-    session = ort.InferenceSession(f"{folder}/{name}.onnx", options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(f"{folder}/{name}{kind}.onnx", options, providers=["CPUExecutionProvider"])
     return lambda: session.run(None, {"x": x})
 
 
-def openvino_run(name, x, folder, threads):
+def openvino_run(name, x, folder, threads, kind=".onnx"):
     import openvino as ov
     config = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-    request = ov.Core().compile_model(f"{folder}/{name}.onnx", "CPU", config).create_infer_request()
+    request = ov.Core().compile_model(f"{folder}/{name}{kind}", "CPU", config).create_infer_request()
     return lambda: request.infer({0: x})
 
 
@@ -40,7 +43,14 @@ def torch_run(name, x, _folder, threads):
     return run
 
 
-RUNS = {"onnxruntime": onnxruntime_run, "openvino": openvino_run, "torch": torch_run}
+RUNS = {
+    "onnxruntime": onnxruntime_run,
+    "onnxruntime-dynamic": partial(onnxruntime_run, kind=".dynamic"),
+    "onnxruntime-qdq": partial(onnxruntime_run, kind=".qdq"),
+    "openvino": openvino_run,
+    "openvino-int8": partial(openvino_run, kind=".int8.xml"),
+    "torch": torch_run,
+}
 
 
 def main():

@@ -53,5 +53,5 @@ fn weight(cpu: &Cpu, n: usize, k: usize, seed: usize) -> Result<Weight<Cpu>, Box
     let bytes: Vec<u8> = uniform(n * k, seed as u64).into_iter().flat_map(f32::to_le_bytes).collect();
     let len = bytes.len();
     let tensor = Tensor::new("weight".into(), Dtype::F32, vec![n, k], Arc::new(bytes), 0..len)?;
-    Ok(Weight::new(cpu.store(&tensor)?, &[n, k]))
+    Ok(Weight::new(cpu.store_matrix(&tensor, [n, k])?, &[n, k]))
 }

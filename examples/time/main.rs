@@ -6,7 +6,8 @@
 //!     cargo run --release --example time -- roof
 //!
 //! `--model` is a vision transformer by name, with random weights where no `--weights` are given; `--config` is a file, or
-//! JSON itself, with the fields that `VitConfig::from_fields` reads. `--isa` asks for an instruction set. With `--step` a
+//! JSON itself, with the fields that `VitConfig::from_fields` reads. `--isa` asks for an instruction set. Weights are packed
+//! while they are loaded (`Cpu::with_packed_weights`) unless `--unpacked` says otherwise. With `--step` a
 //! run happens for every line of standard input, so that another program can interleave this one with its competitors
 //! (`benches/peers/interleave.py` does); each run prints `ms`, and a line `roof`
 //! measures the rate of multiply-adds instead. The last line is
@@ -35,7 +36,7 @@ const USAGE: &str = "\
 time vit   [--model b16_224|l14_336] [--weights FILE] [--config FILE_OR_JSON]
 time linear [--layer NAME]
 time roof
-each with  [--threads N] [--runs N] [--isa NAME] [--step]";
+each with  [--threads N] [--runs N] [--isa NAME] [--step] [--unpacked]";
 
 fn main() -> ExitCode {
     exit_code(run())
@@ -45,8 +46,9 @@ fn run() -> Result<(), Box<dyn Error>> {
     let mut words = std::env::args().skip(1).peekable();
     let work = words.next_if(|word| !word.starts_with('-'));
     let names = ["model", "layer", "weights", "config", "threads", "runs", "isa"];
-    let arguments = Arguments::read_words(words, &names, &["step"], USAGE)?;
-    let mut cpu = arguments.number("threads")?.map_or_else(Cpu::new, Cpu::with_threads);
+    let arguments = Arguments::read_words(words, &names, &["step", "unpacked"], USAGE)?;
+    let cpu = arguments.number("threads")?.map_or_else(Cpu::new, Cpu::with_threads);
+    let mut cpu = cpu.with_packed_weights(!arguments.has("unpacked"));
     if let Some(name) = arguments.text("isa") {
         let isa = Isa::from_name(name).ok_or_else(|| format!("--isa {name} is no instruction set"))?;
         cpu = cpu.with_isa(isa)?;

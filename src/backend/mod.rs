@@ -175,6 +175,15 @@ pub trait Backend: Clone + Send + Sync {
     /// [`Error::Memory`] where a device cannot hold it.
     fn store(&self, tensor: &Tensor) -> Result<Self::Stored>;
 
+    /// As [`Backend::store`] for the weight `[n, k]` of a linear layer, of `sizes` `[n, k]`.
+    ///
+    /// # Errors
+    /// [`Error::Memory`].
+    fn store_matrix(&self, tensor: &Tensor, sizes: [usize; 2]) -> Result<Self::Stored> {
+        let _ = sizes;
+        self.store(tensor)
+    }
+
     /// Takes a quantised matrix, which then serves as the weight of [`Backend::linear`] and of nothing else.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use core::ops::Range;
 use super::Cpu;
 use super::blocks::Block;
 use super::isa::Op;
-use super::lanes::{Accumulate, K_BLOCK, Lanes, MAX_PANEL};
+use super::lanes::{Accumulate, K_BLOCK, Lanes, LeftRows, MAX_PANEL};
 use super::mat::Mat;
 use super::softmax::{Logits, softmax_row};
 use crate::arena::Room;
@@ -208,7 +208,7 @@ impl Op for Run<'_, '_> {
                     let packed = &packed_keys[(panel * d + from) * L::PANEL..];
                     let a = &queries[block * block_stride..];
                     let size = [tile_rows, L::PANEL.min(keys - key), K_BLOCK.min(d - from)];
-                    lanes.tile(size, a, packed, c, K_BLOCK, accumulate, [&[]; 2]);
+                    lanes.tile(size, LeftRows::Apart(a), packed, c, K_BLOCK, accumulate, [&[]; 2]);
                 }
             }
             let mut totals = [0.0f32; 32];
@@ -262,7 +262,7 @@ impl WeightedSum<'_> {
             let panel = &self.packed[key * L::PANEL..];
             let c = &mut sums[row * L::PANEL..];
             let size = [rows, self.cols, end - key];
-            lanes.tile(size, a, panel, c, L::PANEL, Accumulate::Continue, [&[]; 2]);
+            lanes.tile(size, LeftRows::Apart(a), panel, c, L::PANEL, Accumulate::Continue, [&[]; 2]);
             key = end;
         }
     }

@@ -6,12 +6,14 @@
 use core::arch::x86_64::*;
 
 use super::isa::Avx512;
-use super::lanes::{AHEAD, Accumulate, K_BLOCK, LINE, Lanes};
+use super::lanes::{AHEAD, Accumulate, K_BLOCK, LINE, Lanes, LeftRows};
 use crate::weights::Dtype;
 
 const N: usize = 16;
 const PANEL: usize = 3 * N;
 const TILE_ROWS: usize = 8;
+/// Steps of `k` between two looks ahead.
+const STEPS: usize = 16;
 
 /// A mask whose first `n` lanes are set.
 #[inline(always)]
@@ -160,48 +162,80 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
+    fn interleave(self, rows: &[f32], k: usize, out: &mut [f32]) {
+        assert!(k <= K_BLOCK && rows.len() >= TILE_ROWS * K_BLOCK && out.len() >= k * TILE_ROWS);
+        // SAFETY: `self` proves AVX-512; lengths were checked.
+        unsafe { interleave(rows.as_ptr(), k, out.as_mut_ptr()) }
+    }
+
+    #[inline(always)]
     fn tile(
         self,
-        [rows, cols, k]: [usize; 3],
-        a: &[f32],
+        size: [usize; 3],
+        a: LeftRows,
         panel: &[f32],
         c: &mut [f32],
         c_stride: usize,
         accumulate: Accumulate,
         ahead: [&[u8]; 2],
     ) {
+        let ([rows, cols, k], (a, steps)) = (size, a.steps::<Avx512>(size));
         assert!((1..=TILE_ROWS).contains(&rows) && (1..=PANEL).contains(&cols) && k <= K_BLOCK);
-        assert!(a.len() >= (rows - 1) * K_BLOCK + k && panel.len() >= k * PANEL);
-        assert!(c.len() >= (rows - 1) * c_stride + PANEL);
+        assert!(panel.len() >= k * PANEL && c.len() >= (rows - 1) * c_stride + PANEL);
         let (a, panel, c) = (a.as_ptr(), panel.as_ptr(), c.as_mut_ptr());
         // SAFETY: `self` proves AVX-512; all accesses lie inside the lengths asserted above.
         unsafe {
-            match (cols.div_ceil(N), rows) {
-                (3, 8) => tile::<8, 3>(k, a, panel, c, c_stride, accumulate, ahead),
-                (3, 7) => tile::<7, 3>(k, a, panel, c, c_stride, accumulate, ahead),
-                (3, 6) => tile::<6, 3>(k, a, panel, c, c_stride, accumulate, ahead),
-                (3, 5) => tile::<5, 3>(k, a, panel, c, c_stride, accumulate, ahead),
-                (3, 4) => tile::<4, 3>(k, a, panel, c, c_stride, accumulate, ahead),
-                (3, 3) => tile::<3, 3>(k, a, panel, c, c_stride, accumulate, ahead),
-                (3, 2) => tile::<2, 3>(k, a, panel, c, c_stride, accumulate, ahead),
-                (3, _) => tile::<1, 3>(k, a, panel, c, c_stride, accumulate, ahead),
-                (2, 8) => tile::<8, 2>(k, a, panel, c, c_stride, accumulate, ahead),
-                (2, 7) => tile::<7, 2>(k, a, panel, c, c_stride, accumulate, ahead),
-                (2, 6) => tile::<6, 2>(k, a, panel, c, c_stride, accumulate, ahead),
-                (2, 5) => tile::<5, 2>(k, a, panel, c, c_stride, accumulate, ahead),
-                (2, 4) => tile::<4, 2>(k, a, panel, c, c_stride, accumulate, ahead),
-                (2, 3) => tile::<3, 2>(k, a, panel, c, c_stride, accumulate, ahead),
-                (2, 2) => tile::<2, 2>(k, a, panel, c, c_stride, accumulate, ahead),
-                (2, _) => tile::<1, 2>(k, a, panel, c, c_stride, accumulate, ahead),
-                (_, 8) => tile::<8, 1>(k, a, panel, c, c_stride, accumulate, ahead),
-                (_, 7) => tile::<7, 1>(k, a, panel, c, c_stride, accumulate, ahead),
-                (_, 6) => tile::<6, 1>(k, a, panel, c, c_stride, accumulate, ahead),
-                (_, 5) => tile::<5, 1>(k, a, panel, c, c_stride, accumulate, ahead),
-                (_, 4) => tile::<4, 1>(k, a, panel, c, c_stride, accumulate, ahead),
-                (_, 3) => tile::<3, 1>(k, a, panel, c, c_stride, accumulate, ahead),
-                (_, 2) => tile::<2, 1>(k, a, panel, c, c_stride, accumulate, ahead),
-                (_, _) => tile::<1, 1>(k, a, panel, c, c_stride, accumulate, ahead),
+            match steps {
+                [K_BLOCK, 1] => {
+                    tiles::<K_BLOCK, 1>([rows, cols, k], a, panel, c, c_stride, accumulate, ahead)
+                }
+                _ => tiles::<1, TILE_ROWS>([rows, cols, k], a, panel, c, c_stride, accumulate, ahead),
             }
+        }
+    }
+}
+
+/// [`tile`] of every size, for rows whose elements lie `ROW` apart from row to row and `STEP` from `k` to `k + 1`.
+///
+/// # Safety
+/// As [`tile`], for `[rows, cols, k]`.
+#[inline(always)]
+unsafe fn tiles<const ROW: usize, const STEP: usize>(
+    [rows, cols, k]: [usize; 3],
+    a: *const f32,
+    panel: *const f32,
+    c: *mut f32,
+    c_stride: usize,
+    accumulate: Accumulate,
+    ahead: [&[u8]; 2],
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match (cols.div_ceil(N), rows) {
+            (3, 8) => tile::<8, 3, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
+            (3, 7) => tile::<7, 3, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
+            (3, 6) => tile::<6, 3, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
+            (3, 5) => tile::<5, 3, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
+            (3, 4) => tile::<4, 3, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
+            (3, 3) => tile::<3, 3, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
+            (3, 2) => tile::<2, 3, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
+            (3, _) => tile::<1, 3, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
+            (2, 8) => tile::<8, 2, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
+            (2, 7) => tile::<7, 2, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
+            (2, 6) => tile::<6, 2, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
+            (2, 5) => tile::<5, 2, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
+            (2, 4) => tile::<4, 2, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
+            (2, 3) => tile::<3, 2, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
+            (2, 2) => tile::<2, 2, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
+            (2, _) => tile::<1, 2, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
+            (_, 8) => tile::<8, 1, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
+            (_, 7) => tile::<7, 1, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
+            (_, 6) => tile::<6, 1, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
+            (_, 5) => tile::<5, 1, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
+            (_, 4) => tile::<4, 1, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
+            (_, 3) => tile::<3, 1, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
+            (_, 2) => tile::<2, 1, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
+            (_, _) => tile::<1, 1, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
         }
     }
 }
@@ -253,13 +287,45 @@ unsafe fn pack(from: *const u8, stride: usize, rows: usize, k: usize, panel: *mu
     }
 }
 
+/// [`Lanes::interleave`], 4 elements at a time.
+///
+/// # Safety
+/// AVX-512; 8 rows of [`K_BLOCK`] floats at `rows`, `k * 8` floats at `out`.
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c")]
+unsafe fn interleave(rows: *const f32, k: usize, out: *mut f32) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let whole = k / 4 * 4;
+        for k in (0..whole).step_by(4) {
+            let pair = |i: usize| {
+                let low = _mm_loadu_ps(rows.add(i * K_BLOCK + k));
+                let high = _mm_loadu_ps(rows.add((i + 4) * K_BLOCK + k));
+                _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(low), high)
+            };
+            let (a, b, c, d) = (pair(0), pair(1), pair(2), pair(3));
+            let (ab_low, ab_high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+            let (cd_low, cd_high) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+            let out = out.add(k * TILE_ROWS);
+            _mm256_storeu_ps(out, _mm256_shuffle_ps::<0x44>(ab_low, cd_low));
+            _mm256_storeu_ps(out.add(TILE_ROWS), _mm256_shuffle_ps::<0xEE>(ab_low, cd_low));
+            _mm256_storeu_ps(out.add(2 * TILE_ROWS), _mm256_shuffle_ps::<0x44>(ab_high, cd_high));
+            _mm256_storeu_ps(out.add(3 * TILE_ROWS), _mm256_shuffle_ps::<0xEE>(ab_high, cd_high));
+        }
+        for k in whole..k {
+            for i in 0..TILE_ROWS {
+                *out.add(k * TILE_ROWS + i) = *rows.add(i * K_BLOCK + k);
+            }
+        }
+    }
+}
+
 /// [`Lanes::tile`] for a fixed number of rows and of vectors in a row.
 ///
 /// # Safety
-/// AVX-512; `ROWS` rows of `k` floats `K_BLOCK` apart at `a`, `k * PANEL` floats at `panel`, `ROWS` rows of `COLS * N` floats
+/// AVX-512; `ROWS` rows of `k` floats at `a`, `ROW` and `STEP` apart, `k * PANEL` floats at `panel`, `ROWS` rows of `COLS * N` floats
 /// `c_stride` apart at `c`.
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c")]
-unsafe fn tile<const ROWS: usize, const COLS: usize>(
+unsafe fn tile<const ROWS: usize, const COLS: usize, const ROW: usize, const STEP: usize>(
     k: usize,
     a: *const f32,
     panel: *const f32,
@@ -279,17 +345,25 @@ unsafe fn tile<const ROWS: usize, const COLS: usize>(
         let mut step = |k: usize| {
             let right: [_; COLS] = core::array::from_fn(|j| _mm512_loadu_ps(panel.add(k * PANEL + j * N)));
             for (i, sums) in sums.iter_mut().enumerate() {
-                let x = _mm512_set1_ps(*a.add(i * K_BLOCK + k));
+                let x = _mm512_set1_ps(*a.add(i * ROW + k * STEP));
                 for (sum, right) in sums.iter_mut().zip(right) {
                     *sum = _mm512_fmadd_ps(x, right, *sum);
                 }
             }
         };
-        for (half, ahead) in [0..k / 2, k / 2..k].into_iter().zip(ahead) {
-            for line in ahead.chunks(LINE).take(k / 2 / AHEAD) {
+        let mut ahead = ahead.into_iter().flat_map(|run| run.chunks(LINE));
+        for from in (0..k).step_by(STEPS) {
+            if STEP == TILE_ROWS {
+                // These rows lie in the second-level cache, one line after the other.
+                let next = a.wrapping_add((from + STEPS) * TILE_ROWS);
+                for line in 0..STEPS * TILE_ROWS * size_of::<f32>() / LINE {
+                    _mm_prefetch::<_MM_HINT_T0>(next.wrapping_byte_add(line * LINE).cast());
+                }
+            }
+            for line in ahead.by_ref().take(STEPS / AHEAD) {
                 _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast());
             }
-            half.for_each(&mut step);
+            (from..k.min(from + STEPS)).for_each(&mut step);
         }
         for (i, sums) in sums.into_iter().enumerate() {
             for (j, mut sum) in sums.into_iter().enumerate() {

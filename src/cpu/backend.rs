@@ -7,6 +7,7 @@ use super::Cpu;
 use super::conv2d::Windows;
 use super::finish::Finish;
 use super::mat::{Elements, Mat, Rows, Stored};
+use super::packed::Packed;
 use super::product::{self, Right, product};
 use super::room::vector;
 use super::{
@@ -20,7 +21,7 @@ use crate::backend::{
 };
 use crate::checked::{Size, quotient};
 use crate::error::{Error, Result};
-use crate::weights::{Quantised, Tensor};
+use crate::weights::{Dtype, Quantised, Tensor};
 
 impl Cpu {
     /// Room for `rows * cols` elements; NaN and a canary where the backend is poisoned.
@@ -66,6 +67,15 @@ impl Backend for Cpu {
 
     fn store(&self, tensor: &Tensor) -> Result<Stored> {
         Ok(Stored::Tensor(tensor.clone()))
+    }
+
+    fn store_matrix(&self, tensor: &Tensor, sizes: [usize; 2]) -> Result<Stored> {
+        let elements = Size::product(&sizes)?.get();
+        let whole = tensor.dtype() == Dtype::F32 && tensor.bytes().len() / size_of::<f32>() == elements;
+        if !self.packs || !whole || elements == 0 {
+            return self.store(tensor);
+        }
+        Ok(Stored::Packed(Packed::new(self, tensor, sizes)?))
     }
 
     fn store_quantised(&self, matrix: &Quantised) -> Result<Stored> {
@@ -213,7 +223,10 @@ impl Backend for Cpu {
             });
         }
         let right = match weight.stored() {
-            Stored::Tensor(_) => Right::Weight(Rows::new(weight, n, k)?),
+            Stored::Packed(packed) if packed.fits(self.isa, n, k) && rows > matvec::FEW => {
+                Right::Packed(packed)
+            }
+            Stored::Tensor(_) | Stored::Packed(_) => Right::Weight(Rows::new(weight, n, k)?),
             Stored::Quantised(weight) => Right::Quantised(weight),
         };
         let scratch = of_finish + product::scratch(self, rows, k, n);

@@ -13,10 +13,10 @@ pub(super) const K_BLOCK: usize = 192;
 /// Most columns that a panel has on any instruction set.
 pub(super) const MAX_PANEL: usize = 48;
 
-/// Most lanes that a vector has on any instruction set.
-pub(super) const MAX_LANES: usize = 16;
+/// Most rows of a register tile on any instruction set.
+pub(super) const MAX_TILE_ROWS: usize = 8;
 
-/// Steps of `k`, at least, for each cache line that [`Lanes::tile`] brings nearer.
+/// Steps of `k` for each cache line that [`Lanes::tile`] brings nearer.
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 pub(super) const AHEAD: usize = 8;
 
@@ -87,22 +87,53 @@ pub(super) trait Lanes: Copy {
     /// `i * stride` bytes in, `k` elements each) into a panel; columns from `rows` to `PANEL` become 0.
     fn pack(self, bytes: &[u8], stride: usize, rows: usize, k: usize, panel: &mut [f32]);
 
-    /// The register tile: `c[i * c_stride + j] (+)= sum_k a[i * K_BLOCK + k] * panel[k * PANEL + j]` for
-    /// `size = [rows, cols, k]`: 1 to `TILE_ROWS` rows and the first `cols` columns, each sum one chain of multiply-adds in
-    /// ascending `k`, `k` at most [`K_BLOCK`]. `c` has room for `PANEL` columns; those from `cols` on hold anything
-    /// afterwards. Meanwhile cache lines of the two runs `ahead`, at most one for 8 steps of `k`, may be brought nearer;
-    /// nothing is read from them.
+    /// Interleaves rows: `out[k * TILE_ROWS + i] = rows[i * K_BLOCK + k]` for `TILE_ROWS` rows and the first `k` elements.
+    #[inline(always)]
+    fn interleave(self, rows: &[f32], k: usize, out: &mut [f32]) {
+        for (k, cells) in out[..k * Self::TILE_ROWS].chunks_exact_mut(Self::TILE_ROWS).enumerate() {
+            for (i, cell) in cells.iter_mut().enumerate() {
+                *cell = rows[i * K_BLOCK + k];
+            }
+        }
+    }
+
+    /// The register tile: `c[i * c_stride + j] (+)= sum_k a[i, k] * panel[k * PANEL + j]` for `size = [rows, cols, k]`: 1 to
+    /// `TILE_ROWS` rows and the first `cols` columns, each sum one chain of multiply-adds in ascending `k`, `k` at most
+    /// [`K_BLOCK`]. `c` has room for `PANEL` columns; those from `cols` on hold anything afterwards. Meanwhile cache lines
+    /// of the two runs `ahead`, at most one for 8 steps of `k`, may be brought nearer; nothing is read from them.
     #[allow(clippy::too_many_arguments)]
     fn tile(
         self,
         size: [usize; 3],
-        a: &[f32],
+        a: LeftRows,
         panel: &[f32],
         c: &mut [f32],
         c_stride: usize,
         accumulate: Accumulate,
         ahead: [&[u8]; 2],
     );
+}
+
+/// The rows of a register tile.
+#[derive(Clone, Copy)]
+pub(super) enum LeftRows<'a> {
+    /// Element `k` of row `i` at `i * K_BLOCK + k`.
+    Apart(&'a [f32]),
+    /// As [`Lanes::interleave`] writes them.
+    Interleaved(&'a [f32]),
+}
+
+impl<'a> LeftRows<'a> {
+    /// The elements, and the steps from row to row and from `k` to `k + 1`; panics where a row of `size` is not there.
+    #[inline(always)]
+    pub(super) fn steps<L: Lanes>(self, [rows, _, k]: [usize; 3]) -> (&'a [f32], [usize; 2]) {
+        let (a, steps) = match self {
+            LeftRows::Apart(a) => (a, [K_BLOCK, 1]),
+            LeftRows::Interleaved(a) => (a, [1, L::TILE_ROWS]),
+        };
+        assert!(k == 0 || a.len() > (rows - 1) * steps[0] + (k - 1) * steps[1]);
+        (a, steps)
+    }
 }
 
 /// An elementwise function of one vector.

@@ -6,6 +6,7 @@ use alloc::format;
 use super::Cpu;
 use super::isa::Op;
 use super::lanes::Lanes;
+use super::packed::Packed;
 use crate::backend::{Columns, View, Weight};
 use crate::error::{Error, Result};
 use crate::weights::{Dtype, Quantised, Tensor};
@@ -16,6 +17,8 @@ use crate::weights::{Dtype, Quantised, Tensor};
 pub enum Stored {
     /// Numbers.
     Tensor(Tensor),
+    /// Numbers of a linear layer, with a copy in the order in which products read them.
+    Packed(Packed),
     /// Integers and their scales.
     Quantised(Quantised),
 }
@@ -95,6 +98,7 @@ impl<'a> Elements<'a> {
     fn of(weight: &'a Weight<Cpu>, elements: Option<usize>) -> Result<Elements<'a>> {
         let tensor = match weight.stored() {
             Stored::Tensor(tensor) => tensor,
+            Stored::Packed(packed) => packed.tensor(),
             Stored::Quantised(_) => {
                 let reason = "is quantised, but only a linear layer can be".into();
                 return Err(Error::Shape { operand: "weight", reason });

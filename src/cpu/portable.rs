@@ -3,7 +3,7 @@
 
 use half::{bf16, f16};
 
-use super::lanes::{Accumulate, K_BLOCK, Lanes};
+use super::lanes::{Accumulate, Lanes, LeftRows};
 use crate::weights::Dtype;
 
 /// Needs nothing of the processor.
@@ -148,19 +148,20 @@ impl Lanes for Portable {
     #[inline(always)]
     fn tile(
         self,
-        [rows, _cols, k]: [usize; 3],
-        a: &[f32],
+        size: [usize; 3],
+        a: LeftRows,
         panel: &[f32],
         c: &mut [f32],
         c_stride: usize,
         accumulate: Accumulate,
         _ahead: [&[u8]; 2],
     ) {
+        let ([rows, _, k], (a, steps)) = (size, a.steps::<Portable>(size));
         match rows {
-            4 => tile::<4>(k, a, panel, c, c_stride, accumulate),
-            3 => tile::<3>(k, a, panel, c, c_stride, accumulate),
-            2 => tile::<2>(k, a, panel, c, c_stride, accumulate),
-            _ => tile::<1>(k, a, panel, c, c_stride, accumulate),
+            4 => tile::<4>(k, a, steps, panel, c, c_stride, accumulate),
+            3 => tile::<3>(k, a, steps, panel, c, c_stride, accumulate),
+            2 => tile::<2>(k, a, steps, panel, c, c_stride, accumulate),
+            _ => tile::<1>(k, a, steps, panel, c, c_stride, accumulate),
         }
     }
 }
@@ -169,12 +170,12 @@ impl Lanes for Portable {
 fn tile<const ROWS: usize>(
     k: usize,
     a: &[f32],
+    steps: [usize; 2],
     panel: &[f32],
     c: &mut [f32],
     c_stride: usize,
     accumulate: Accumulate,
 ) {
-    let a: [&[f32]; ROWS] = core::array::from_fn(|i| &a[i * K_BLOCK..i * K_BLOCK + k]);
     let mut sums = [[0.0f32; PANEL]; ROWS];
     if accumulate == Accumulate::Continue {
         for (i, sums) in sums.iter_mut().enumerate() {
@@ -183,7 +184,7 @@ fn tile<const ROWS: usize>(
     }
     for (k, panel) in panel[..k * PANEL].as_chunks::<PANEL>().0.iter().enumerate() {
         for i in 0..ROWS {
-            let x = a[i][k];
+            let x = a[i * steps[0] + k * steps[1]];
             for j in 0..PANEL {
                 sums[i][j] += x * panel[j];
             }

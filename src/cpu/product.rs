@@ -1,20 +1,23 @@
 //! The blocked matrix product behind `linear`, `matmul` and `conv2d`: `out[r, n] = sum_k left[r, k] * right[n, k]`.
 //!
-//! The left rows are copied once into blocks of [`K_BLOCK`] columns. Then, for every strip of output columns, panels of the
-//! right operand (a block of `k` by `PANEL` columns) are converted and transposed into scratch that stays in the first-level
-//! cache, and the register tile sweeps all rows over each; meanwhile the stored bytes of the next panel are brought nearer.
-//! A block of the rows and the sums of a strip stay in the second-level cache. An output element is the sum of its blocks in
-//! order, each a chain of multiply-adds in ascending `k`; neither the tile nor the strip nor the number of rows enters.
+//! The left rows are copied once into blocks of [`K_BLOCK`] columns, the rows of a tile interleaved, so that a tile reads them
+//! one cache line after the other. Then, for every strip of output columns, panels of the right operand (a block of `k` by
+//! `PANEL` columns), which stay in the first-level cache, are swept by the register tile over all rows; meanwhile the bytes of
+//! the next panel are brought nearer. Panels are packed when a weight is loaded ([`super::packed`]), or converted and
+//! transposed into scratch here. A block of the rows and the sums of a strip stay in the second-level cache. An output element
+//! is the sum of its blocks in order, each a chain of multiply-adds in ascending `k`; neither the tile nor the strip nor the
+//! number of rows enters.
 #![forbid(unsafe_code)]
 
 use super::Cpu;
 use super::blocks::Block;
 use super::finish::Finish;
-use super::isa::{Op, second_level_cache};
-use super::lanes::{Accumulate, K_BLOCK, Lanes, MAX_LANES, MAX_PANEL};
+use super::isa::{Isa, Op, second_level_cache};
+use super::lanes::{Accumulate, K_BLOCK, Lanes, LeftRows, MAX_PANEL, MAX_TILE_ROWS};
 #[cfg(feature = "finetune")]
 use super::mat::Elements;
 use super::mat::{Mat, Rows};
+use super::packed::Packed;
 use super::quantise::dequantise;
 use crate::checked::{quotient, remainder};
 use crate::weights::Quantised;
@@ -55,6 +58,8 @@ impl Left for Mat<'_> {
 pub(super) enum Right<'a> {
     /// A stored `[n, k]`.
     Weight(Rows<'a>),
+    /// A stored `[n, k]`, packed for the instruction set in use.
+    Packed(&'a Packed),
     /// `[n, k]`
     Rows(Mat<'a>),
     /// `[k, n]`
@@ -67,18 +72,22 @@ pub(super) enum Right<'a> {
 }
 
 impl Right<'_> {
-    /// Fills a panel: `cols` output columns from `col` on, `k` elements from `first` on.
+    /// A panel, in its place or made in scratch: `cols` output columns from `col` on, `k` elements from `first` on.
     #[inline(always)]
-    fn pack<L: Lanes>(
+    fn panel<'b, L: Lanes>(
         self,
         lanes: L,
         cols: [usize; 2],
         k: [usize; 2],
-        scratch: &mut [f32],
-        panel: &mut [f32],
-    ) {
+        scratch: &'b mut [f32],
+    ) -> &'b [f32]
+    where
+        Self: 'b,
+    {
         let ([col, cols], [first, k]) = (cols, k);
+        let (panel, scratch) = scratch.split_at_mut(PANELS / 2);
         match self {
+            Right::Packed(packed) => return packed.panel(col, [first, k]),
             Right::Weight(rows) if rows.dtype() == crate::weights::Dtype::F32 => {
                 lanes.pack(rows.from(col, first), rows.stride * 4, cols, k, panel);
             }
@@ -123,6 +132,7 @@ impl Right<'_> {
                 }
             }
         }
+        panel
     }
 }
 
@@ -131,32 +141,55 @@ impl Right<'_> {
 struct Plan {
     /// Rows that are copied in one go.
     slab: usize,
-    /// Most rows of a piece.
+    /// Rows of a tile, and of its copy.
+    tile: [usize; 2],
+    /// Most rows of a piece, whole tiles.
     rows: usize,
-    /// Output columns of a piece.
+    /// Output columns of a piece, whole panels.
     cols: usize,
 }
 
 impl Plan {
-    fn new(rows: usize, k: usize, n: usize) -> Plan {
+    fn new(isa: Isa, rows: usize, k: usize, n: usize) -> Plan {
+        let tile_rows = isa.run(TileRows);
         // A block of the rows takes at most half of the second-level cache, the sums a third.
         let cache = second_level_cache() / size_of::<f32>();
         let most = (cache / 2 / K_BLOCK).max(FEW_ROWS);
         let slab = even(rows, (SLAB / k.next_multiple_of(K_BLOCK).max(K_BLOCK)).max(most));
-        let down = slab.div_ceil(most).max(PIECES.div_ceil(n.div_ceil(MAX_PANEL).max(1)));
-        let rows = even(slab, slab.div_ceil(down.max(1)).max(FEW_ROWS));
-        let widest = (cache / 3 / rows.max(1)).max(MAX_PANEL);
+        let tile = even(slab, tile_rows).max(1);
+        let panels = n.div_ceil(MAX_PANEL).max(1);
+        let down = slab.div_ceil(most).max(PIECES.div_ceil(panels));
+        let rows = even(slab, slab.div_ceil(down.max(1)).max(FEW_ROWS)).next_multiple_of(tile);
+        let widest = (cache / 3 / rows.max(1) / MAX_PANEL).max(1);
         let across = match slab.div_ceil(rows.max(1)) {
-            0 | 1 => n.div_ceil(widest).next_multiple_of(PIECES),
-            down => n.div_ceil(widest).max(PIECES.div_ceil(down)),
+            0 | 1 => panels.div_ceil(widest).next_multiple_of(PIECES),
+            down => panels.div_ceil(widest).max(PIECES.div_ceil(down)),
         };
-        let cols = n.div_ceil(across.max(1)).next_multiple_of(MAX_LANES).max(MAX_PANEL);
-        Plan { slab, rows, cols }
+        let cols = panels.div_ceil(across.max(1)) * MAX_PANEL;
+        Plan { slab, tile: [tile, tile_rows], rows, cols }
+    }
+
+    /// Elements of the copied rows of a slab, `k` to a row.
+    fn copied(&self, rows: usize, k: usize) -> usize {
+        let [tile, of_copy] = self.tile;
+        (rows.div_ceil(tile) * of_copy).saturating_mul(k.next_multiple_of(K_BLOCK))
     }
 
     /// Elements of a worker's sums.
     fn sums(&self) -> usize {
-        self.rows * self.cols.next_multiple_of(MAX_PANEL)
+        self.rows * self.cols
+    }
+}
+
+/// [`Lanes::TILE_ROWS`].
+struct TileRows;
+
+impl Op for TileRows {
+    type Out = usize;
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, _lanes: L) -> usize {
+        L::TILE_ROWS
     }
 }
 
@@ -170,9 +203,8 @@ pub(super) fn scratch(cpu: &Cpu, rows: usize, k: usize, n: usize) -> usize {
     if rows == 0 || n == 0 {
         return 0;
     }
-    let plan = Plan::new(rows, k, n);
-    let copied = plan.slab.saturating_mul(k.next_multiple_of(K_BLOCK));
-    copied.saturating_add(cpu.threads.workers() * (PANELS + plan.sums()))
+    let plan = Plan::new(cpu.isa, rows, k, n);
+    plan.copied(plan.slab, k).saturating_add(cpu.threads.workers() * (PANELS + plan.sums()))
 }
 
 /// Elements of a worker's panel and of its converted columns.
@@ -192,35 +224,60 @@ pub(super) fn product(
     if rows == 0 || n == 0 {
         return;
     }
-    let plan = Plan::new(rows, k, n);
-    let (copied, scratch) = scratch.split_at_mut(plan.slab * k.next_multiple_of(K_BLOCK));
+    let plan = Plan::new(cpu.isa, rows, k, n);
+    let (copied, scratch) = scratch.split_at_mut(plan.copied(plan.slab, k));
     for (index, out) in out.chunks_mut(plan.slab * n).enumerate() {
-        let first = index * plan.slab;
-        let rows = quotient(out.len(), n);
-        let copied = &mut copied[..rows * k.next_multiple_of(K_BLOCK)];
-        copy_left(cpu, left, first, rows, copied);
+        let slab = [index * plan.slab, quotient(out.len(), n)];
+        let copied = &mut copied[..plan.copied(slab[1], k)];
+        copy_left(cpu, left, slab, plan.tile, copied);
         let (copied, workers) = (&*copied, cpu.threads.workers());
-        let cost = rows.saturating_mul(n).saturating_mul(k.max(1));
+        let cost = slab[1].saturating_mul(n).saturating_mul(k.max(1));
         cpu.threads.blocks(cost, out, n, [plan.rows, plan.cols], scratch, |scratch, [row, col], out| {
             let next = col + plan.cols * workers;
             let next = [next.min(n), plan.cols.min(n.saturating_sub(next))];
-            let slab = [first, rows];
-            cpu.isa.run(Run { first: row, col, out, right, k, copied, slab, next, finish, scratch });
+            let tile = plan.tile[0];
+            cpu.isa.run(Run { first: row, col, out, right, k, copied, slab, tile, next, finish, scratch });
         });
     }
 }
 
-/// Copies `rows` rows from `first` on into `copied[block][row][K_BLOCK]`.
-fn copy_left(cpu: &Cpu, left: &impl Left, first: usize, rows: usize, copied: &mut [f32]) {
-    let k = left.k();
+/// Copies the rows `first..first + rows` into `copied[block][tile][K_BLOCK][row]`, `tile` rows to a tile.
+fn copy_left<T: Left>(
+    cpu: &Cpu,
+    left: &T,
+    [first, rows]: [usize; 2],
+    [tile, of_copy]: [usize; 2],
+    copied: &mut [f32],
+) {
+    let (k, tiles, size) = (left.k(), rows.div_ceil(tile), of_copy * K_BLOCK);
     // A tenth of a multiply-add's work per element, as it only moves.
-    cpu.threads.rows(1, copied, K_BLOCK, |start, piece| {
-        for (i, out) in piece.chunks_exact_mut(K_BLOCK).enumerate() {
-            let (block, row) = (quotient(start + i, rows), remainder(start + i, rows));
-            let from = block * K_BLOCK;
-            left.copy(first + row, from, &mut out[..K_BLOCK.min(k - from)]);
+    cpu.threads.rows(1, copied, size, |start, out| {
+        let mut apart = [0.0; MAX_TILE_ROWS * K_BLOCK];
+        for (i, out) in out.chunks_exact_mut(size).enumerate() {
+            let (from, start) = (quotient(start + i, tiles) * K_BLOCK, remainder(start + i, tiles) * tile);
+            let k = K_BLOCK.min(k - from);
+            for (i, row) in apart.chunks_exact_mut(K_BLOCK).enumerate().take(tile.min(rows - start)) {
+                left.copy(first + start + i, from, &mut row[..k]);
+            }
+            cpu.isa.run(Interleave { rows: &apart, k, out });
         }
     });
+}
+
+/// [`Lanes::interleave`].
+struct Interleave<'a> {
+    rows: &'a [f32],
+    k: usize,
+    out: &'a mut [f32],
+}
+
+impl Op for Interleave<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) {
+        lanes.interleave(self.rows, self.k, self.out);
+    }
 }
 
 /// One piece of work: rows `first..` of the slab, columns `col..` of the output.
@@ -233,6 +290,8 @@ struct Run<'a, 'b> {
     copied: &'b [f32],
     /// First row of the slab and their number.
     slab: [usize; 2],
+    /// Rows of a tile.
+    tile: usize,
     /// First column of the piece that this worker is likely to do next, and their number.
     next: [usize; 2],
     finish: &'b Finish<'b>,
@@ -244,13 +303,12 @@ impl Op for Run<'_, '_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) {
-        let Run { first, col, mut out, right, k, copied, slab, next, finish, scratch } = self;
+        let Run { first, col, mut out, right, k, copied, slab, tile: per_tile, next, finish, scratch } = self;
         let [slab_first, slab_rows] = slab;
         let (rows, cols) = (out.rows(), out.cols());
         let (panels, sums) = scratch.split_at_mut(PANELS);
-        let (panel, converted) = panels.split_at_mut(PANELS / 2);
-        let per_tile = even(rows, L::TILE_ROWS).max(1);
-        let tiles = rows.div_ceil(per_tile);
+        let (first_tile, tiles) = (quotient(first, per_tile), rows.div_ceil(per_tile));
+        let slab_tiles = slab_rows.div_ceil(per_tile);
         if k == 0 {
             sums.fill(0.0);
         }
@@ -259,7 +317,7 @@ impl Op for Run<'_, '_> {
             let accumulate = if block == 0 { Accumulate::Overwrite } else { Accumulate::Add };
             for panel_col in (0..cols).step_by(L::PANEL) {
                 let here = [col + panel_col, L::PANEL.min(cols - panel_col)];
-                right.pack(lanes, here, [from, k_here], converted, panel);
+                let panel = right.panel(lanes, here, [from, k_here], panels);
                 let ahead = if panel_col + L::PANEL < cols {
                     let panel_col = panel_col + L::PANEL;
                     Ahead::new(right, [col + panel_col, L::PANEL.min(cols - panel_col)], [from, k_here])
@@ -273,7 +331,8 @@ impl Op for Run<'_, '_> {
                 for tile in 0..tiles {
                     let start = tile * per_tile;
                     let size = [per_tile.min(rows - start), here[1], k_here];
-                    let a = &copied[(block * slab_rows + first + start) * K_BLOCK..];
+                    let a = (block * slab_tiles + first_tile + tile) * L::TILE_ROWS * K_BLOCK;
+                    let a = LeftRows::Interleaved(&copied[a..]);
                     let c = &mut sums[start * L::PANEL..];
                     lanes.tile(size, a, panel, c, L::PANEL, accumulate, ahead.part(tile, tiles));
                 }
@@ -289,7 +348,7 @@ impl Op for Run<'_, '_> {
     }
 }
 
-/// The stored bytes of the panel that is packed next: runs of equal length.
+/// The bytes of the next panel: runs of equal length.
 struct Ahead<'a> {
     bytes: &'a [u8],
     runs: usize,
@@ -304,6 +363,10 @@ impl<'a> Ahead<'a> {
             Right::Weight(rows) if cols > 0 => {
                 let size = rows.dtype().size();
                 Ahead { bytes: rows.from(col, first), runs: cols, run: [k * size, rows.stride * size] }
+            }
+            Right::Packed(packed) if cols > 0 => {
+                let (panel, run) = (packed.panel(col, [first, k]), k * size_of::<f32>());
+                Ahead { bytes: bytemuck::cast_slice(panel), runs: panel.len() / k.max(1), run: [run; 2] }
             }
             _ => Ahead { bytes: &[], runs: 0, run: [0, 0] },
         }

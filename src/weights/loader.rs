@@ -10,6 +10,7 @@ use core::cell::Cell;
 
 use super::{Tensor, Weights};
 use crate::backend::{Backend, Weight};
+use crate::checked::Size;
 use crate::error::{Error, Result};
 
 /// Hands a module its tensors. Children and clones share one record of the names that were taken.
@@ -116,7 +117,10 @@ impl<'a, B: Backend> Loader<'a, B> {
                 return Err(Error::Tensor { name: scales, reason });
             }
         }
-        self.weight(name, shape)
+        let tensor = self.tensor(name, shape)?;
+        let (&n, inputs) = shape.split_first().unwrap_or((&0, &[]));
+        let sizes = [n, Size::product(inputs)?.get()];
+        Ok(Weight::new(self.backend.store_matrix(tensor, sizes)?, shape))
     }
 
     /// As [`Loader::weight`], `None` where the file has no such name.

@@ -17,16 +17,31 @@ pub fn weight(
     cpu: &Cpu,
     shape: &[usize],
     numbers: &[f32],
-    (dtype, offset): (Dtype, usize),
+    stored: (Dtype, usize),
 ) -> (Weight<Cpu>, Vec<f32>) {
+    let (tensor, meant) = tensor(shape, numbers, stored);
+    (Weight::new(cpu.store(&tensor).unwrap(), shape), meant)
+}
+
+/// As [`weight`] for the weight of a linear layer.
+pub fn matrix(
+    cpu: &Cpu,
+    sizes: [usize; 2],
+    numbers: &[f32],
+    stored: (Dtype, usize),
+) -> (Weight<Cpu>, Vec<f32>) {
+    let (tensor, meant) = tensor(&sizes, numbers, stored);
+    (Weight::new(cpu.store_matrix(&tensor, sizes).unwrap(), &sizes), meant)
+}
+
+fn tensor(shape: &[usize], numbers: &[f32], (dtype, offset): (Dtype, usize)) -> (Tensor, Vec<f32>) {
     let (stored, meant) = bytes(numbers, dtype);
     // Neighbours in the file are NaN, so that a read past either end shows.
     let mut storage = vec![0xFF; offset];
     storage.extend_from_slice(&stored);
     storage.resize(storage.len() + 64, 0xFF);
     let range = offset..offset + stored.len();
-    let tensor = Tensor::new("weight".into(), dtype, shape.to_vec(), Arc::new(storage), range).unwrap();
-    (Weight::new(cpu.store(&tensor).unwrap(), shape), meant)
+    (Tensor::new("weight".into(), dtype, shape.to_vec(), Arc::new(storage), range).unwrap(), meant)
 }
 
 /// A matrix inside a larger one whose other elements are NaN: rows lie further apart than they are long.

@@ -1,12 +1,13 @@
 //! `linear` against its reference.
 
-use triplet::backend::{Activation, Backend, Epilogue};
+use triplet::backend::{Activation, Backend, Epilogue, Matrix};
+use triplet::cpu::{Cpu, Stored};
 use triplet::reference::{self, After, LINEAR, cancelling, uniform};
 use triplet::weights::Dtype;
 
-use crate::common::operands::{Failures, STORED, inner, padded, weight};
+use crate::common::operands::{Failures, STORED, inner, matrix, padded, weight};
 use crate::common::shapes;
-use crate::common::variants::variants;
+use crate::common::variants::{isas, variants};
 
 /// Rows, inputs, outputs around every vector, tile, panel, block and strip size.
 const SIZES: [[usize; 3]; 17] = [
@@ -61,6 +62,46 @@ fn sizes_types_and_alignments() {
                 let want = reference::linear(&uniform(rows * k, 1), &w_meant, [rows, k, n], &After::NONE);
                 let got = variant.cpu.linear(inner(&x), &w, None, Epilogue::NONE).unwrap();
                 failures.check(&format!("{case} bare"), &got, &want, n, LINEAR);
+            }
+        }
+    }
+    failures.finish();
+}
+
+#[test]
+fn packed_weights_give_the_bits_of_those_in_place() {
+    let mut failures = Failures::default();
+    for variant in variants() {
+        let packing = variant.cpu.clone().with_packed_weights(true);
+        for [rows, k, n] in SIZES {
+            for stored in STORED {
+                let x = variant.cpu.upload(rows, k, &uniform(rows * k, 1)).unwrap();
+                let numbers = uniform(n * k, 2);
+                let (w, _) = weight(&variant.cpu, &[n, k], &numbers, stored);
+                let (packed, _) = matrix(&packing, [n, k], &numbers, stored);
+                let case = format!("{} {rows}x{k}x{n} {stored:?}", variant.name);
+                let is_packed = matches!(packed.stored(), Stored::Packed(_));
+                failures
+                    .ensure(&format!("{case} is packed"), is_packed == (stored.0 == Dtype::F32 && n * k > 0));
+                let want = variant.cpu.linear(x.view(), &w, None, Epilogue::NONE).unwrap();
+                let same = |cpu: &Cpu, want: &[f32]| {
+                    let got = cpu.linear(x.view(), &packed, None, Epilogue::NONE).unwrap();
+                    got.buffer().iter().map(|x| x.to_bits()).eq(want.iter().map(|x| x.to_bits()))
+                };
+                failures.ensure(&case, same(&variant.cpu, want.buffer()));
+                // For another instruction set the tensor is read in its place.
+                for isa in isas() {
+                    let other = variant.cpu.clone().with_isa(isa).unwrap();
+                    let want = other.linear(x.view(), &w, None, Epilogue::NONE).unwrap();
+                    failures.ensure(&format!("{case} on {}", isa.name()), same(&other, want.buffer()));
+                }
+                let half = packed.column_range(0..k / 2).unwrap();
+                let part = x.view().col_range(0..k / 2).unwrap();
+                let want = variant.cpu.linear(part, &w.column_range(0..k / 2).unwrap(), None, Epilogue::NONE);
+                let got = variant.cpu.linear(part, &half, None, Epilogue::NONE).unwrap();
+                let bits =
+                    |matrix: &Matrix<Cpu>| matrix.buffer().iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+                failures.ensure(&format!("{case} half"), bits(&got) == bits(&want.unwrap()));
             }
         }
     }

@@ -12,7 +12,7 @@ use super::super::Cpu;
 use super::super::attention::visible;
 use super::super::finish::Product;
 use super::super::isa::Op;
-use super::super::lanes::{Accumulate, K_BLOCK, Lanes, MAX_PANEL, Map, map_in_place, zip_in_place};
+use super::super::lanes::{Accumulate, K_BLOCK, Lanes, LeftRows, MAX_PANEL, Map, map_in_place, zip_in_place};
 use super::super::layer_norm::{Minus, Times};
 use super::super::mat::Mat;
 use super::super::maths::tanh;
@@ -334,7 +334,7 @@ fn tiles<L: Lanes>(
             let packed = &packed[from * L::PANEL..];
             let c = &mut c[start * c_stride..];
             let size = [tile_rows, L::PANEL, K_BLOCK.min(k - from)];
-            lanes.tile(size, a, packed, c, c_stride, accumulate, [&[]; 2]);
+            lanes.tile(size, LeftRows::Apart(a), packed, c, c_stride, accumulate, [&[]; 2]);
         }
     }
 }
