@@ -181,25 +181,25 @@ impl Lanes for Avx2 {
         accumulate: Accumulate,
         ahead: [&[u8]; 2],
     ) {
-        let ([rows, cols, k], (a, steps)) = (size, a.steps::<Avx2>(size));
+        let ([rows, cols, k], (a, [row, step])) = (size, a.steps::<Avx2>(size));
         assert!((1..=TILE_ROWS).contains(&rows) && (1..=PANEL).contains(&cols) && k <= K_BLOCK);
         assert!(panel.len() >= k * PANEL && c.len() >= (rows - 1) * c_stride + PANEL);
-        let (a, panel, c) = (a.as_ptr(), panel.as_ptr(), c.as_mut_ptr());
+        let (depth, a, panel, c) = ([k, row, step], a.as_ptr(), panel.as_ptr(), c.as_mut_ptr());
         // SAFETY: `self` proves AVX2 and FMA; all accesses lie inside the lengths asserted above.
         unsafe {
             match (cols.div_ceil(N), rows) {
-                (2, 6) => tile::<6, 2>(k, a, steps, panel, c, c_stride, accumulate, ahead),
-                (2, 5) => tile::<5, 2>(k, a, steps, panel, c, c_stride, accumulate, ahead),
-                (2, 4) => tile::<4, 2>(k, a, steps, panel, c, c_stride, accumulate, ahead),
-                (2, 3) => tile::<3, 2>(k, a, steps, panel, c, c_stride, accumulate, ahead),
-                (2, 2) => tile::<2, 2>(k, a, steps, panel, c, c_stride, accumulate, ahead),
-                (2, _) => tile::<1, 2>(k, a, steps, panel, c, c_stride, accumulate, ahead),
-                (_, 6) => tile::<6, 1>(k, a, steps, panel, c, c_stride, accumulate, ahead),
-                (_, 5) => tile::<5, 1>(k, a, steps, panel, c, c_stride, accumulate, ahead),
-                (_, 4) => tile::<4, 1>(k, a, steps, panel, c, c_stride, accumulate, ahead),
-                (_, 3) => tile::<3, 1>(k, a, steps, panel, c, c_stride, accumulate, ahead),
-                (_, 2) => tile::<2, 1>(k, a, steps, panel, c, c_stride, accumulate, ahead),
-                (_, _) => tile::<1, 1>(k, a, steps, panel, c, c_stride, accumulate, ahead),
+                (2, 6) => tile::<6, 2>(depth, a, panel, c, c_stride, accumulate, ahead),
+                (2, 5) => tile::<5, 2>(depth, a, panel, c, c_stride, accumulate, ahead),
+                (2, 4) => tile::<4, 2>(depth, a, panel, c, c_stride, accumulate, ahead),
+                (2, 3) => tile::<3, 2>(depth, a, panel, c, c_stride, accumulate, ahead),
+                (2, 2) => tile::<2, 2>(depth, a, panel, c, c_stride, accumulate, ahead),
+                (2, _) => tile::<1, 2>(depth, a, panel, c, c_stride, accumulate, ahead),
+                (_, 6) => tile::<6, 1>(depth, a, panel, c, c_stride, accumulate, ahead),
+                (_, 5) => tile::<5, 1>(depth, a, panel, c, c_stride, accumulate, ahead),
+                (_, 4) => tile::<4, 1>(depth, a, panel, c, c_stride, accumulate, ahead),
+                (_, 3) => tile::<3, 1>(depth, a, panel, c, c_stride, accumulate, ahead),
+                (_, 2) => tile::<2, 1>(depth, a, panel, c, c_stride, accumulate, ahead),
+                (_, _) => tile::<1, 1>(depth, a, panel, c, c_stride, accumulate, ahead),
             }
         }
     }
@@ -253,13 +253,12 @@ unsafe fn pack(from: *const u8, stride: usize, rows: usize, k: usize, panel: *mu
 /// [`Lanes::tile`] for a fixed number of rows and of vectors in a row.
 ///
 /// # Safety
-/// AVX2 and FMA; `ROWS` rows of `k` floats at `a`, `steps` apart, `k * PANEL` floats at `panel`, `ROWS` rows of `COLS * N` floats
-/// `c_stride` apart at `c`.
+/// AVX2 and FMA; `ROWS` rows of `k` floats at `a`, rows `row` and elements `apart` from each other, `k * PANEL` floats at
+/// `panel`, `ROWS` rows of `COLS * N` floats `c_stride` apart at `c`.
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn tile<const ROWS: usize, const COLS: usize>(
-    k: usize,
+    [k, row, apart]: [usize; 3],
     a: *const f32,
-    steps: [usize; 2],
     panel: *const f32,
     c: *mut f32,
     c_stride: usize,
@@ -277,7 +276,7 @@ unsafe fn tile<const ROWS: usize, const COLS: usize>(
         let mut step = |k: usize| {
             let right: [_; COLS] = core::array::from_fn(|j| _mm256_loadu_ps(panel.add(k * PANEL + j * N)));
             for (i, sums) in sums.iter_mut().enumerate() {
-                let x = _mm256_broadcast_ss(&*a.add(i * steps[0] + k * steps[1]));
+                let x = _mm256_broadcast_ss(&*a.add(i * row + k * apart));
                 for (sum, right) in sums.iter_mut().zip(right) {
                     *sum = _mm256_fmadd_ps(x, right, *sum);
                 }

@@ -6,12 +6,12 @@
 use core::arch::x86_64::*;
 
 use super::isa::Avx512;
-use super::lanes::{AHEAD, Accumulate, K_BLOCK, LINE, Lanes, LeftRows};
+use super::lanes::{AHEAD, Accumulate, K_BLOCK, LINE, Lanes, LeftRows, MAX_TILE_ROWS};
 use crate::weights::Dtype;
 
 const N: usize = 16;
-const PANEL: usize = 3 * N;
-const TILE_ROWS: usize = 8;
+const PANEL: usize = 4 * N;
+const TILE_ROWS: usize = 6;
 /// Steps of `k` between two looks ahead.
 const STEPS: usize = 16;
 
@@ -163,7 +163,7 @@ impl Lanes for Avx512 {
 
     #[inline(always)]
     fn interleave(self, rows: &[f32], k: usize, out: &mut [f32]) {
-        assert!(k <= K_BLOCK && rows.len() >= TILE_ROWS * K_BLOCK && out.len() >= k * TILE_ROWS);
+        assert!(k <= K_BLOCK && rows.len() >= MAX_TILE_ROWS * K_BLOCK && out.len() >= k * TILE_ROWS);
         // SAFETY: `self` proves AVX-512; lengths were checked.
         unsafe { interleave(rows.as_ptr(), k, out.as_mut_ptr()) }
     }
@@ -212,24 +212,24 @@ unsafe fn tiles<const ROW: usize, const STEP: usize>(
     // SAFETY: the caller's promise.
     unsafe {
         match (cols.div_ceil(N), rows) {
-            (3, 8) => tile::<8, 3, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
-            (3, 7) => tile::<7, 3, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
+            (4, 6) => tile::<6, 4, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
+            (4, 5) => tile::<5, 4, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
+            (4, 4) => tile::<4, 4, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
+            (4, 3) => tile::<3, 4, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
+            (4, 2) => tile::<2, 4, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
+            (4, _) => tile::<1, 4, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
             (3, 6) => tile::<6, 3, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
             (3, 5) => tile::<5, 3, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
             (3, 4) => tile::<4, 3, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
             (3, 3) => tile::<3, 3, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
             (3, 2) => tile::<2, 3, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
             (3, _) => tile::<1, 3, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
-            (2, 8) => tile::<8, 2, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
-            (2, 7) => tile::<7, 2, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
             (2, 6) => tile::<6, 2, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
             (2, 5) => tile::<5, 2, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
             (2, 4) => tile::<4, 2, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
             (2, 3) => tile::<3, 2, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
             (2, 2) => tile::<2, 2, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
             (2, _) => tile::<1, 2, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
-            (_, 8) => tile::<8, 1, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
-            (_, 7) => tile::<7, 1, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
             (_, 6) => tile::<6, 1, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
             (_, 5) => tile::<5, 1, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
             (_, 4) => tile::<4, 1, ROW, STEP>(k, a, panel, c, c_stride, accumulate, ahead),
@@ -243,7 +243,7 @@ unsafe fn tiles<const ROW: usize, const STEP: usize>(
 /// [`Lanes::pack`]: 16 rows by 4 elements at a time, as 4x4 transpositions in the four quarters of the registers.
 ///
 /// # Safety
-/// AVX-512; `rows` (1 to 48) rows of `k` floats `stride` bytes apart at `from`; `k * PANEL` floats at `panel`.
+/// AVX-512; `rows` (1 to 64) rows of `k` floats `stride` bytes apart at `from`; `k * PANEL` floats at `panel`.
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c")]
 unsafe fn pack(from: *const u8, stride: usize, rows: usize, k: usize, panel: *mut f32) {
     // SAFETY: the caller's promise; rows that do not exist repeat the last one and are overwritten with zeros at the end.
@@ -290,12 +290,13 @@ unsafe fn pack(from: *const u8, stride: usize, rows: usize, k: usize, panel: *mu
 /// [`Lanes::interleave`], 4 elements at a time.
 ///
 /// # Safety
-/// AVX-512; 8 rows of [`K_BLOCK`] floats at `rows`, `k * 8` floats at `out`.
+/// AVX-512; [`MAX_TILE_ROWS`] rows of [`K_BLOCK`] floats at `rows`, `k * TILE_ROWS` floats at `out`.
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c")]
 unsafe fn interleave(rows: *const f32, k: usize, out: *mut f32) {
     // SAFETY: the caller's promise.
     unsafe {
-        let whole = k / 4 * 4;
+        // Each store writes two elements too many, which the next one overwrites; the last ones are written alone.
+        let whole = k.saturating_sub(1) / 4 * 4;
         for k in (0..whole).step_by(4) {
             let pair = |i: usize| {
                 let low = _mm_loadu_ps(rows.add(i * K_BLOCK + k));

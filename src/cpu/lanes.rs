@@ -4,16 +4,16 @@
 
 use crate::weights::Dtype;
 
-/// Elements of `k` that one panel holds: a panel of 48 columns then takes three quarters of a first-level cache of 48 KB and
+/// Elements of `k` that one panel holds: a panel of 64 columns then takes two thirds of a first-level cache of 48 KB and
 /// leaves room for the rows that stream past it. Sums over `k` run in blocks of this size: fused multiply-adds in ascending
 /// `k` inside a block, then the blocks' sums are added in order. A constant, so that the bits of an output depend on nothing
 /// but its row and its column.
-pub(super) const K_BLOCK: usize = 192;
+pub(super) const K_BLOCK: usize = 128;
 
 /// Most columns that a panel has on any instruction set.
-pub(super) const MAX_PANEL: usize = 48;
+pub(super) const MAX_PANEL: usize = 64;
 
-/// Most rows of a register tile on any instruction set.
+/// Most rows of a register tile on any instruction set, and rows that [`Lanes::interleave`] may read.
 pub(super) const MAX_TILE_ROWS: usize = 8;
 
 /// Steps of `k` for each cache line that [`Lanes::tile`] brings nearer.
@@ -88,6 +88,7 @@ pub(super) trait Lanes: Copy {
     fn pack(self, bytes: &[u8], stride: usize, rows: usize, k: usize, panel: &mut [f32]);
 
     /// Interleaves rows: `out[k * TILE_ROWS + i] = rows[i * K_BLOCK + k]` for `TILE_ROWS` rows and the first `k` elements.
+    /// `rows` has room for [`MAX_TILE_ROWS`] rows.
     #[inline(always)]
     fn interleave(self, rows: &[f32], k: usize, out: &mut [f32]) {
         for (k, cells) in out[..k * Self::TILE_ROWS].chunks_exact_mut(Self::TILE_ROWS).enumerate() {

@@ -6,7 +6,7 @@
 use core::arch::aarch64::*;
 
 use super::isa::Neon;
-use super::lanes::{Accumulate, K_BLOCK, Lanes};
+use super::lanes::{Accumulate, K_BLOCK, Lanes, LeftRows};
 use crate::weights::Dtype;
 
 const N: usize = 4;
@@ -198,33 +198,33 @@ impl Lanes for Neon {
     #[inline(always)]
     fn tile(
         self,
-        [rows, cols, k]: [usize; 3],
-        a: &[f32],
+        size: [usize; 3],
+        a: LeftRows,
         panel: &[f32],
         c: &mut [f32],
         c_stride: usize,
         accumulate: Accumulate,
         _ahead: [&[u8]; 2],
     ) {
+        let ([rows, cols, k], (a, [row, apart])) = (size, a.steps::<Neon>(size));
         assert!((1..=TILE_ROWS).contains(&rows) && (1..=PANEL).contains(&cols) && k <= K_BLOCK);
-        assert!(a.len() >= (rows - 1) * K_BLOCK + k && panel.len() >= k * PANEL);
-        assert!(c.len() >= (rows - 1) * c_stride + PANEL);
-        let (a, panel, c) = (a.as_ptr(), panel.as_ptr(), c.as_mut_ptr());
+        assert!(panel.len() >= k * PANEL && c.len() >= (rows - 1) * c_stride + PANEL);
+        let (depth, a, panel, c) = ([k, row, apart], a.as_ptr(), panel.as_ptr(), c.as_mut_ptr());
         // SAFETY: all accesses lie inside the lengths asserted above.
         unsafe {
             match (cols.div_ceil(N), rows) {
-                (3 | 4, 6) => tile::<6, 4>(k, a, panel, c, c_stride, accumulate),
-                (3 | 4, 5) => tile::<5, 4>(k, a, panel, c, c_stride, accumulate),
-                (3 | 4, 4) => tile::<4, 4>(k, a, panel, c, c_stride, accumulate),
-                (3 | 4, 3) => tile::<3, 4>(k, a, panel, c, c_stride, accumulate),
-                (3 | 4, 2) => tile::<2, 4>(k, a, panel, c, c_stride, accumulate),
-                (3 | 4, _) => tile::<1, 4>(k, a, panel, c, c_stride, accumulate),
-                (_, 6) => tile::<6, 2>(k, a, panel, c, c_stride, accumulate),
-                (_, 5) => tile::<5, 2>(k, a, panel, c, c_stride, accumulate),
-                (_, 4) => tile::<4, 2>(k, a, panel, c, c_stride, accumulate),
-                (_, 3) => tile::<3, 2>(k, a, panel, c, c_stride, accumulate),
-                (_, 2) => tile::<2, 2>(k, a, panel, c, c_stride, accumulate),
-                (_, _) => tile::<1, 2>(k, a, panel, c, c_stride, accumulate),
+                (3 | 4, 6) => tile::<6, 4>(depth, a, panel, c, c_stride, accumulate),
+                (3 | 4, 5) => tile::<5, 4>(depth, a, panel, c, c_stride, accumulate),
+                (3 | 4, 4) => tile::<4, 4>(depth, a, panel, c, c_stride, accumulate),
+                (3 | 4, 3) => tile::<3, 4>(depth, a, panel, c, c_stride, accumulate),
+                (3 | 4, 2) => tile::<2, 4>(depth, a, panel, c, c_stride, accumulate),
+                (3 | 4, _) => tile::<1, 4>(depth, a, panel, c, c_stride, accumulate),
+                (_, 6) => tile::<6, 2>(depth, a, panel, c, c_stride, accumulate),
+                (_, 5) => tile::<5, 2>(depth, a, panel, c, c_stride, accumulate),
+                (_, 4) => tile::<4, 2>(depth, a, panel, c, c_stride, accumulate),
+                (_, 3) => tile::<3, 2>(depth, a, panel, c, c_stride, accumulate),
+                (_, 2) => tile::<2, 2>(depth, a, panel, c, c_stride, accumulate),
+                (_, _) => tile::<1, 2>(depth, a, panel, c, c_stride, accumulate),
             }
         }
     }
@@ -267,11 +267,11 @@ unsafe fn pack(from: *const u8, stride: usize, rows: usize, k: usize, panel: *mu
 /// [`Lanes::tile`] for a fixed number of rows and of vectors in a row.
 ///
 /// # Safety
-/// NEON; `ROWS` rows of `k` floats `K_BLOCK` apart at `a`, `k * PANEL` floats at `panel`, `ROWS` rows of `COLS * N` floats
-/// `c_stride` apart at `c`.
+/// NEON; `ROWS` rows of `k` floats at `a`, rows `row` and elements `apart` from each other, `k * PANEL` floats at `panel`,
+/// `ROWS` rows of `COLS * N` floats `c_stride` apart at `c`.
 #[inline(always)]
 unsafe fn tile<const ROWS: usize, const COLS: usize>(
-    k: usize,
+    [k, row, apart]: [usize; 3],
     a: *const f32,
     panel: *const f32,
     c: *mut f32,
@@ -294,7 +294,7 @@ unsafe fn tile<const ROWS: usize, const COLS: usize>(
                 *right = vld1q_f32(panel.add(k * PANEL + j * N));
             }
             for (i, sums) in sums.iter_mut().enumerate() {
-                let x = vld1q_dup_f32(a.add(i * K_BLOCK + k));
+                let x = vld1q_dup_f32(a.add(i * row + k * apart));
                 for (sum, right) in sums.iter_mut().zip(right) {
                     *sum = vfmaq_f32(*sum, x, right);
                 }

@@ -10,7 +10,7 @@ use crate::common::shapes;
 use crate::common::variants::{isas, variants};
 
 /// Rows, inputs, outputs around every vector, tile, panel, block and strip size.
-const SIZES: [[usize; 3]; 17] = [
+const SIZES: [[usize; 3]; 21] = [
     [0, 3, 5],
     [3, 0, 5],
     [3, 5, 0],
@@ -28,6 +28,10 @@ const SIZES: [[usize; 3]; 17] = [
     [11, 193, 67],
     [2, 385, 3],
     [97, 600, 131],
+    [13, 127, 65],
+    [6, 128, 64],
+    [7, 129, 128],
+    [31, 257, 193],
 ];
 
 #[test]
