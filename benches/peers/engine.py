@@ -25,7 +25,10 @@ def onnxruntime_run(name, x, folder, threads, kind=""):
 
 def openvino_run(name, x, folder, threads, kind=".onnx"):
     import openvino as ov
-    config = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    config = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+    if kind == ".onnx":
+        # Beside integers it may choose for itself.
+        config["INFERENCE_PRECISION_HINT"] = "f32"
     request = ov.Core().compile_model(f"{folder}/{name}{kind}", "CPU", config).create_infer_request()
     return lambda: request.infer({0: x})
 

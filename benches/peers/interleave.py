@@ -7,6 +7,8 @@ engine is a process of its own, and every round lets each of them run once, in t
     cargo build --release --example time
     python interleave.py l14_336 DIR --rounds 10 --ours name=target/release/examples/time
 
+With `--int8`, after `quantise.py`, everybody computes the linear layers with weights and activations in integers.
+
 Several `--ours` compare builds of our own; `--isa` is passed to them. Batch 1, f32, weights at random. Printed for every
 engine: wall time and processor time (from the system's account of its threads) in milliseconds, minimum and median over the
 rounds, and their ratio to ours; then the rate of multiply-adds that our binary measured in the same run, and the fraction
@@ -83,7 +85,8 @@ def main():
     parser.add_argument("model", choices=sorted(VIT))
     parser.add_argument("dir")
     parser.add_argument("--ours", action="append", required=True, metavar="LABEL=BINARY")
-    parser.add_argument("--peers", default="onnxruntime,openvino,torch")
+    parser.add_argument("--peers")
+    parser.add_argument("--int8", action="store_true")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=1e9, help="start no round after so many")
@@ -92,12 +95,16 @@ def main():
     start = time.perf_counter()
     name, _ = VIT[arguments.model]
     threads = str(arguments.threads)
+    peers_of = {False: "onnxruntime,openvino,torch", True: "onnxruntime-dynamic,onnxruntime-qdq,openvino-int8"}
+    if arguments.peers is None:
+        arguments.peers = peers_of[arguments.int8]
+    extra = (["--isa", arguments.isa] if arguments.isa else []) + (["--int8"] if arguments.int8 else [])
     ours = []
     for given in arguments.ours:
         label, _, binary = given.rpartition("=")
         command = [binary, "vit", "--model", arguments.model, "--threads", threads, "--step",
                    "--weights", f"{arguments.dir}/{name}.safetensors"]
-        ours.append(Engine(label or "triplet", command + (["--isa", arguments.isa] if arguments.isa else [])))
+        ours.append(Engine(label or "triplet", command + extra))
     peers = [Engine(peer, [sys.executable, f"{HERE}/engine.py", peer, arguments.model, arguments.dir, threads])
              for peer in arguments.peers.split(",") if peer]
     engines = ours + peers

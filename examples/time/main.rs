@@ -3,21 +3,28 @@
 //!     cargo run --release --example time -- vit --model l14_336 --threads 2 --runs 8
 //!     cargo run --release --example time -- vit --weights vit.safetensors --config vit.json
 //!     cargo run --release --example time -- linear --layer vit_l14_336
+//!     cargo run --release --example time -- answer --threads 2 --runs 2000
 //!     cargo run --release --example time -- roof
 //!
 //! `--model` is a vision transformer by name, with random weights where no `--weights` are given; `--config` is a file, or
 //! JSON itself, with the fields that `VitConfig::from_fields` reads. `--isa` asks for an instruction set. Weights are packed
-//! while they are loaded (`Cpu::with_packed_weights`) unless `--unpacked` says otherwise. With `--step` a
-//! run happens for every line of standard input, so that another program can interleave this one with its competitors
-//! (`benches/peers/interleave.py` does); each run prints `ms`, and a line `roof`
-//! measures the rate of multiply-adds instead. The last line is
+//! while they are loaded (`Cpu::with_packed_weights`) unless `--unpacked` says otherwise. With `--int8` weights and
+//! activations of the blocks' linear layers are integers, and the cosine of the features with those of `f32` is printed;
+//! `--outliers` makes one channel in a hundred 30 times as large first. `answer` asks the shipped model (or `--model`) the same
+//! question about the same picture, and names the slowest answers with how often the system took a thread off its core.
+//!
+//! With `--step` a run happens for every line of standard input, so that another program can interleave this one with its
+//! competitors (`benches/peers/interleave.py` does); each run prints `ms`, and a line `roof` measures the rate of
+//! multiply-adds instead. The last line is
 //! `result name=... threads=... isa=... min_ms=... median_ms=... fraction_of_roof=...`: the fraction is that of the rate
 //! of multiply-adds in registers that was measured in the same run, between the timed ones.
 
+mod answer;
 #[allow(dead_code)]
 #[path = "../common/arguments.rs"]
 mod arguments;
 mod clock;
+mod integers;
 mod linear;
 mod random;
 mod roof;
@@ -33,7 +40,8 @@ use arguments::{Arguments, exit_code};
 use triplet::cpu::{Cpu, Isa};
 
 const USAGE: &str = "\
-time vit   [--model b16_224|l14_336] [--weights FILE] [--config FILE_OR_JSON]
+time vit   [--model b16_224|l14_336] [--weights FILE] [--config FILE_OR_JSON] [--int8] [--outliers]
+time answer [--model DIR]
 time linear [--layer NAME]
 time roof
 each with  [--threads N] [--runs N] [--isa NAME] [--step] [--unpacked]";
@@ -46,7 +54,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     let mut words = std::env::args().skip(1).peekable();
     let work = words.next_if(|word| !word.starts_with('-'));
     let names = ["model", "layer", "weights", "config", "threads", "runs", "isa"];
-    let arguments = Arguments::read_words(words, &names, &["step", "unpacked"], USAGE)?;
+    let arguments = Arguments::read_words(words, &names, &["step", "unpacked", "int8", "outliers"], USAGE)?;
     let cpu = arguments.number("threads")?.map_or_else(Cpu::new, Cpu::with_threads);
     let mut cpu = cpu.with_packed_weights(!arguments.has("unpacked"));
     if let Some(name) = arguments.text("isa") {
@@ -55,6 +63,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     }
     match work.as_deref() {
         Some("vit") => vit::time(&cpu, &arguments),
+        Some("answer") => answer::time(&cpu, &arguments),
         Some("linear") => linear::time(&cpu, &arguments),
         Some("roof") => roof::time(&cpu, &arguments),
         _ => Err(format!("what is to be timed?\n{USAGE}").into()),

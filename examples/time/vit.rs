@@ -11,7 +11,7 @@ use triplet::weights::{Access, Loader, Weights};
 
 use crate::arguments::Arguments;
 use crate::random::Tensors;
-use crate::{clock, random};
+use crate::{clock, integers, random};
 
 /// timm's `vit_base_patch16_224` and `vit_large_patch14_clip_quickgelu_336`.
 const MODELS: [(&str, &str); 2] = [
@@ -30,14 +30,31 @@ pub fn time(cpu: &Cpu, arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         Some(file) => Weights::open_file(file, Access::Map)?,
         None => random::weights(&tensors(&config)?)?,
     };
-    let vit = Vit::load(&Loader::new(&weights, cpu, ""), &config)?;
+    let weights = if arguments.has("outliers") { integers::with_outliers(&weights)? } else { weights };
     let pixels = config.image_size * config.image_size;
     let pixels = cpu.upload(pixels, 3, &uniform(pixels * 3, 1))?;
+    let load = |weights: &Weights| Vit::load(&Loader::new(weights, cpu, "").quantised(), &config);
+    let features = |vit: &Vit<Cpu>| cpu.download(vit.forward(cpu, pixels.view())?.normed.view());
+    let (vit, mut integers) = match arguments.has("int8") {
+        false => (load(&weights)?, ""),
+        true => {
+            let of_floats = features(&load(&weights)?)?;
+            let vit = load(&integers::quantised(&weights)?)?;
+            println!(
+                "cosine of the features with those of f32: {:.6}",
+                integers::cosine(&features(&vit)?, &of_floats)
+            );
+            (vit, "_int8")
+        }
+    };
+    if arguments.has("outliers") {
+        integers = if integers.is_empty() { "_outliers" } else { "_int8_outliers" };
+    }
     let name = match arguments.text("model") {
         Some(model) if !arguments.has("config") => format!("vit_{model}"),
         _ => format!("vit_{}x{}_{}", config.hidden_size, config.layers, config.image_size),
     };
-    clock::time(cpu, arguments, &name, operations(&config), || {
+    clock::time(cpu, arguments, &format!("{name}{integers}"), operations(&config), || {
         vit.forward(cpu, pixels.view())?;
         Ok(())
     })
