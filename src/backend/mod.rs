@@ -30,6 +30,7 @@ pub use train::{AdamwStep, AttentionGradients, LinearGradients, LinearParameters
 
 use crate::arena::Arena;
 use crate::error::{Error, Result};
+use crate::image::{ImageView, Preprocessor};
 use crate::weights::{Quantised, Tensor};
 
 /// Height and width of a feature map in cells.
@@ -220,6 +221,21 @@ pub trait Backend: Clone + Send + Sync {
             out.copy_from_slice(data);
             Ok(())
         })
+    }
+
+    /// A picture as an encoder takes it: a row of [`Preprocessor::prepare`]'s three numbers for each pixel of its output. Made on the
+    /// host unless a device does it itself, with the same bits.
+    ///
+    /// # Errors
+    /// Those of [`Preprocessor::prepare`]; as [`Backend::zeros`].
+    fn prepare(&self, preprocessor: &Preprocessor, image: &ImageView) -> Result<Matrix<Self>> {
+        let (width, height) = preprocessor.output_size(image.width(), image.height())?;
+        let scratch = preprocessor.scratch(image.width(), image.height())?;
+        let mut scratch = self.arena().take("picture", scratch)?;
+        let cells = Grid { height, width }.cells();
+        let pixels = self.written(cells, 3, &mut |out| preprocessor.prepare_to(image, &mut scratch, out))?;
+        drop(scratch);
+        Ok(self.settle(pixels))
     }
 
     /// Writes the elements of `x`, row-major without gaps, to `out`. While sizes are measured it does nothing.

@@ -12,7 +12,7 @@ use super::signature::Argument;
 use super::transfer::Transfer;
 use super::{
     Block, Cuda, Integers, Shared, Stored, activate, add, attention, conv2d, copy, embedding, group_norm,
-    is_finite, layer_norm, linear, matmul, resize, rms_norm, rope, select_token,
+    is_finite, layer_norm, linear, matmul, prepare, resize, rms_norm, rope, select_token,
 };
 use crate::arena::Arena;
 use crate::backend::{
@@ -20,6 +20,7 @@ use crate::backend::{
     Weight, check,
 };
 use crate::error::Result;
+use crate::image::{ImageView, Preprocessor};
 use crate::weights::{Quantised, Tensor};
 
 /// A byte that makes NaN of every float.
@@ -129,6 +130,10 @@ impl Backend for Cuda {
         let bytes = bytemuck::cast_slice(&host);
         self.shared.transfer().upload(&self.shared.stream, out.buffer(), bytes, false)?;
         Ok(out)
+    }
+
+    fn prepare(&self, preprocessor: &Preprocessor, image: &ImageView) -> Result<Matrix<Cuda>> {
+        prepare::prepare(self, preprocessor, image)
     }
 
     fn download_to(&self, x: View<Cuda>, out: &mut [f32]) -> Result<()> {

@@ -7,7 +7,7 @@ use alloc::string::String;
 use super::signature::Signature;
 use super::{
     activate, add, attention, conv2d, copy, embedding, group_norm, is_finite, layer_norm, linear,
-    linear_group, matmul, quantised, resize, rms_norm, rope, select_token,
+    linear_group, matmul, prepare, quantised, resize, rms_norm, rope, select_token,
 };
 
 /// A kernel, named as its file in `cuda/`.
@@ -64,6 +64,10 @@ pub enum Kernel {
     SelectToken,
     /// What the log-probability of the choice is made of.
     LogProbability,
+    /// A picture's rows, resized.
+    PrepareAcross,
+    /// Its columns, resized, cut and normalised.
+    PrepareDown,
 }
 
 /// A file of `cuda/`: its name without the ending, and its text.
@@ -75,7 +79,7 @@ pub(super) struct Text {
 
 impl Kernel {
     /// Every kernel.
-    pub const ALL: [Kernel; 25] = [
+    pub const ALL: [Kernel; 27] = [
         Kernel::Copy,
         Kernel::Embedding,
         Kernel::Add,
@@ -101,6 +105,8 @@ impl Kernel {
         Kernel::LinearRowQuantised,
         Kernel::SelectToken,
         Kernel::LogProbability,
+        Kernel::PrepareAcross,
+        Kernel::PrepareDown,
     ];
 
     /// What it takes.
@@ -131,6 +137,8 @@ impl Kernel {
             Kernel::LinearRowQuantised => &quantised::LINEAR_ROW,
             Kernel::SelectToken => &select_token::SIGNATURE,
             Kernel::LogProbability => &select_token::LOG_PROBABILITY,
+            Kernel::PrepareAcross => &prepare::ACROSS,
+            Kernel::PrepareDown => &prepare::DOWN,
         }
     }
 
@@ -213,6 +221,12 @@ impl Kernel {
             Kernel::LogProbability => {
                 &[Text { name: "log_probability", text: include_str!("../../cuda/log_probability.ptx") }]
             }
+            Kernel::PrepareAcross => {
+                &[Text { name: "prepare_across", text: include_str!("../../cuda/prepare_across.ptx") }]
+            }
+            Kernel::PrepareDown => {
+                &[Text { name: "prepare_down", text: include_str!("../../cuda/prepare_down.ptx") }]
+            }
         }
     }
 }
@@ -285,6 +299,7 @@ const INCLUDES: &[(&str, &str)] = &[
     ("linear_split_sm75", include_str!("../../cuda/linear_split_sm75.inc")),
     ("linear_stage_sm90a", include_str!("../../cuda/linear_stage_sm90a.inc")),
     ("most_sm75", include_str!("../../cuda/most_sm75.inc")),
+    ("prepare_round", include_str!("../../cuda/prepare_round.inc")),
     ("resize_axis", include_str!("../../cuda/resize_axis.inc")),
     ("resize_weight", include_str!("../../cuda/resize_weight.inc")),
     ("split_left_sm80", include_str!("../../cuda/split_left_sm80.inc")),

@@ -34,6 +34,7 @@ mod linear_group;
 mod matmul;
 mod operand;
 mod pool;
+mod prepare;
 mod quantised;
 mod queue;
 mod resize;

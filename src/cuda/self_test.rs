@@ -13,7 +13,9 @@ use crate::backend::{
     Activation, Attention, AttentionMask, Backend, Conv, Epilogue, Grid, Matrix, Resize, SelectToken,
     Selected, Weight, select,
 };
+use crate::config::Fields;
 use crate::error::{Error, Result};
+use crate::image::{ImageView, PixelFormat, Preprocessor};
 use crate::reference::{self, After, Tolerance, bytes, uniform};
 use crate::weights::{Dtype, Quantised, Scheme, Tensor, dequantise, quantise};
 
@@ -74,6 +76,8 @@ fn run(cuda: &Cuda, kernel: Kernel) -> Result<Result<(), String>> {
         Kernel::LinearRowQuantised => quantised(cuda, 2)?,
         Kernel::SelectToken => return select_token(cuda),
         Kernel::LogProbability => return log_probability(cuda),
+        // One picture goes through both.
+        Kernel::PrepareAcross | Kernel::PrepareDown => prepare(cuda)?,
     };
     let got = cuda.download(got.view())?;
     Ok(reference::compare(&got, &want, CLOSE).map(|_| ()))
@@ -103,6 +107,15 @@ fn embedding(cuda: &Cuda) -> Result<Answer> {
     let (table, meant) = weight(cuda, &[7, 40], 3, Dtype::F16)?;
     let ids = [6, 0, 3, 3, 5, 1, 2, 6, 4];
     Ok((cuda.embedding(&table, &ids)?, reference::embedding(&meant, 40, &ids)))
+}
+
+fn prepare(cuda: &Cuda) -> Result<Answer> {
+    let fields = Fields::parse("self-test", br#"{"size": 6, "crop_size": 6}"#)?;
+    let preprocessor = Preprocessor::load(&fields)?;
+    let bytes: Vec<u8> = (0..11 * 7 * 4u32).map(|i| (i * 37 % 251) as u8).collect();
+    let image = ImageView::new(&bytes, 11, 7, 11 * 4, PixelFormat::Bgra8)?;
+    let want = preprocessor.prepare(&image)?.data;
+    Ok((cuda.prepare(&preprocessor, &image)?, want.into_iter().map(f64::from).collect()))
 }
 
 fn add(cuda: &Cuda) -> Result<Answer> {

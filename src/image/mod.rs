@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod interpolate;
+mod passes;
 mod preprocess;
 mod region;
 mod region_reference;
@@ -13,6 +14,7 @@ mod square;
 
 use alloc::format;
 
+pub use passes::{Pass, Passes};
 pub use preprocess::{PixelMap, Preprocessor};
 pub use region::{MAX_PROMPTS, PromptResize, Region, VisualPrompt, regions};
 pub use resample::{Resample, resize};
@@ -53,7 +55,7 @@ impl PixelFormat {
     }
 
     /// Where red, green and blue lie within a pixel.
-    const fn channels(self) -> [usize; 3] {
+    pub const fn channels(self) -> [usize; 3] {
         match self {
             PixelFormat::Rgb8 | PixelFormat::Rgba8 => [0, 1, 2],
             PixelFormat::Bgr8 | PixelFormat::Bgra8 => [2, 1, 0],
@@ -125,6 +127,23 @@ impl<'a> ImageView<'a> {
     /// Rows.
     pub fn height(&self) -> usize {
         self.height
+    }
+
+    /// Bytes from the start of a row to the start of the next.
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// Order of the bytes of a pixel.
+    pub fn format(&self) -> PixelFormat {
+        self.format
+    }
+
+    /// The rows from the first byte of the first to the last byte of the last.
+    pub fn bytes(&self) -> &'a [u8] {
+        let end =
+            self.stride.saturating_mul(self.height - 1).saturating_add(self.width * self.format.bytes());
+        self.pixels.get(..end).unwrap_or(self.pixels)
     }
 
     /// Writes row `y` as red, green and blue bytes into `out`, three bytes a pixel; rows below the picture and pixels

@@ -9,7 +9,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::resample::{self, resize_rows_in};
-use super::{ImageView, MAX_SIDE, Resample, Square};
+use super::{ImageView, MAX_SIDE, Passes, Resample, Square, check_size};
 use crate::arena::{Arena, Room};
 use crate::config::Fields;
 use crate::error::{Error, Result};
@@ -151,6 +151,34 @@ impl Preprocessor {
             self.normalise(row.get(left * 3..).unwrap_or_default(), out);
         }
         Ok(())
+    }
+
+    /// What a device needs to prepare pictures of a size: two passes over bytes, then [`Preprocessor::normalised_bytes`].
+    ///
+    /// # Errors
+    /// As [`Preprocessor::output_size`]; [`Error::Memory`].
+    pub fn passes(&self, width: usize, height: usize) -> Result<Passes> {
+        let padded = self.padded(width, height);
+        let to = self.resized(padded)?;
+        check_size(to.0, to.1)?;
+        let offset = match self.pad {
+            Some(_) => Square::new(width, height).map(|square| [square.left(), square.top()])?,
+            None => [0, 0],
+        };
+        let crop = self.crop.unwrap_or(to);
+        Ok(Passes {
+            rows: padded.1,
+            offset,
+            color: self.pad.unwrap_or_default(),
+            across: resample::pass(padded.0, to.0, self.resample)?,
+            down: resample::pass(padded.1, to.1, self.resample)?,
+            crop: [(to.0 - crop.0) / 2, (to.1 - crop.1) / 2, crop.0, crop.1],
+        })
+    }
+
+    /// The rescaled and normalised value of every byte: 256 of red, of green and of blue.
+    pub fn normalised_bytes(&self) -> Vec<f32> {
+        self.table.concat()
     }
 
     /// The rescaled and normalised values of red, green and blue bytes; of the longer slice the rest is left out.

@@ -9,9 +9,10 @@
 #![forbid(unsafe_code)]
 
 use alloc::format;
+use alloc::vec;
 use alloc::vec::Vec;
 
-use super::check_size;
+use super::{Pass, check_size};
 use crate::arena::{Arena, Room};
 use crate::checked::Size;
 use crate::error::{Error, Result};
@@ -101,6 +102,20 @@ impl<'a> Taps<'a> {
         let runs = self.weights.chunks_exact(self.width);
         self.bounds.iter().zip(runs).map(|(&[first, count], run)| (first as usize, &run[..count as usize]))
     }
+}
+
+/// A pass of a resize as a table; where nothing changes every pixel is itself.
+///
+/// # Errors
+/// [`Error::Memory`], [`Error::Limit`].
+pub(super) fn pass(from: usize, to: usize, filter: Resample) -> Result<Pass> {
+    if from == to {
+        let bounds = (0..).take(to).map(|index| [index, 1]).collect();
+        return Ok(Pass { bounds, weights: vec![1 << PRECISION; to], taps: 1 });
+    }
+    let mut scratch = Arena::HEAP.take("picture", Taps::scratch(from, to, filter)?)?;
+    let taps = Taps::new(from, to, filter, &mut Room::new(&mut scratch));
+    Ok(Pass { bounds: taps.bounds.to_vec(), weights: taps.weights.to_vec(), taps: taps.width })
 }
 
 /// Rounds a sum of products to 8 bits. The sum fits: weights add to 1, and negative ones to no less than -0.2.

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use crate::backend::{Backend, Grid, Matrix, View};
 use crate::error::{Error, Result};
-use crate::image::{ImageView, Preprocessor, Square, VisualPrompt, regions};
+use crate::image::{ImageView, Square, VisualPrompt, regions};
 use crate::model::Model;
 use crate::vision::{ConvNextOutput, FeatureMap, VisualPrompts, VitOutput};
 
@@ -42,7 +42,7 @@ impl<B: Backend> EncodedImage<B> {
     pub(crate) fn new(model: &Model<B>, backend: &B, image: &ImageView) -> Result<EncodedImage<B>> {
         let modules = model.modules();
         let square = Square::new(image.width(), image.height())?;
-        let pixels = upload(backend, &modules.encoder_pixels, image)?;
+        let pixels = backend.prepare(&modules.encoder_pixels, image)?;
         let VitOutput { mut hidden_states, normed, pooled, prefix, grid } =
             modules.visual_encoder.forward(backend, pixels.view())?;
         drop((pixels, normed, pooled));
@@ -57,7 +57,7 @@ impl<B: Backend> EncodedImage<B> {
                     hidden_states.push(backend.settle(kept));
                     selected = 0;
                 }
-                let pixels = upload(backend, preprocessor, image)?;
+                let pixels = backend.prepare(preprocessor, image)?;
                 Some(tower.forward(backend, pixels.view())?)
             }
         };
@@ -136,16 +136,6 @@ fn state<B: Backend>(
         reason: alloc::format!("{layer} of {} hidden states", states.len()),
     })?;
     Ok(FeatureMap { view: state.view().row_range(prefix..state.rows())?, grid })
-}
-
-fn upload<B: Backend>(backend: &B, preprocessor: &Preprocessor, image: &ImageView) -> Result<Matrix<B>> {
-    let (width, height) = preprocessor.output_size(image.width(), image.height())?;
-    let scratch = preprocessor.scratch(image.width(), image.height())?;
-    let mut scratch = backend.arena().take("picture", scratch)?;
-    let cells = Grid { height, width }.cells();
-    let pixels = backend.written(cells, 3, &mut |out| preprocessor.prepare_to(image, &mut scratch, out))?;
-    drop(scratch);
-    Ok(backend.settle(pixels))
 }
 
 /// The visual prompts of one question.

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use triplet::backend::{
     Activation, Attention, AttentionMask, Backend, Conv, Epilogue, Grid, Matrix, Resize, View, Weight,
 };
+use triplet::config::Fields;
 use triplet::cpu::Cpu;
 use triplet::cuda::Kernel;
+use triplet::image::{ImageView, PixelFormat, Preprocessor};
 use triplet::reference::{bytes, uniform};
 use triplet::weights::{Dtype, Quantised, Scheme, Tensor, quantise};
 use triplet::{Error, Result};
@@ -302,6 +304,30 @@ fn what_is_not_finite_is_seen() {
         let x = cuda.upload(6, 100, &numbers).unwrap();
         assert!(!cuda.is_finite(x.view()).unwrap());
         assert!(cuda.is_finite(x.view().row_range(0..5).unwrap()).unwrap());
+    }
+}
+
+#[test]
+fn pictures_are_prepared_on_the_device_bit_for_bit() {
+    let cuda = device();
+    let fields = Fields::parse("preprocessor", br#"{"size": 14, "crop_size": 14}"#).unwrap();
+    let preprocessor = Preprocessor::load(&fields).unwrap();
+    let copies =
+        || StandIn::with(|all| all.calls.iter().filter(|call| call.starts_with("cuMemcpyHtoD")).count());
+    for (format, gap) in [(PixelFormat::Rgb8, 0), (PixelFormat::Bgra8, 3), (PixelFormat::Gray8, 1)] {
+        let (width, height) = (33, 20);
+        let stride = width * format.bytes() + gap;
+        let bytes: Vec<u8> = (0..stride * height).map(|i| (i * 91 % 253) as u8).collect();
+        let image = ImageView::new(&bytes, width, height, stride, format).unwrap();
+        let want = preprocessor.prepare(&image).unwrap().data;
+        for first in [format == PixelFormat::Rgb8, false] {
+            let before = copies();
+            let got = cuda.prepare(&preprocessor, &image).unwrap();
+            // Both sides of a square share their two tables, and those of bytes are there from the self-test. After the first picture of a
+            // size nothing but bytes of a picture goes up.
+            assert_eq!(copies() - before, if first { 3 } else { 1 });
+            assert_eq!(cuda.download(got.view()).unwrap(), want);
+        }
     }
 }
 

@@ -23,6 +23,7 @@ mod maps;
 mod mutants;
 mod norms;
 mod packed;
+mod pictures;
 mod products;
 mod quantised;
 mod rows;

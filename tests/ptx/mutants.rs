@@ -1,7 +1,7 @@
 //! Wrong kernels: each text is changed in one place, and the tests must see it. By default a few changes of every kernel; as many as
 //! a number says, or all of them, by `TRIPLET_MUTANTS=full cargo test --release --test ptx mutants -- --nocapture`, which prints the
 //! ones that live; `TRIPLET_MUTANTS_OF` names the kernels that are changed, separated by commas, instead of all.
-//! `cuda/survivors.txt` names the changes that nothing can see, with the reason.
+//! `cuda/survivors.txt` names the changes that nothing here sees, with the reason where one is known.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,7 +9,7 @@ use std::fs;
 use super::launch::Kernels;
 use super::program::Program;
 use super::text::{Line, folder, kernels, lines};
-use super::{attention, maps, norms, packed, products, quantised, rows, select_token};
+use super::{attention, maps, norms, packed, pictures, products, quantised, rows, select_token};
 
 /// Changes that are tried of every kernel by default.
 const SAMPLE: usize = 8;
@@ -41,6 +41,7 @@ fn check(name: &str) -> Check {
         "linear_sm90a" => packed::linear_sm90a,
         "linear_sm80" => products::linear_sm80,
         "linear_sm75" => products::linear_sm75,
+        "prepare_across" | "prepare_down" => pictures::prepare,
         "matmul" => products::matmul,
         "attention" => attention::both,
         "attention_merge" => attention::merged,
@@ -58,6 +59,7 @@ fn owner(file: &str) -> &str {
         "activation" => "activate",
         "element" => "embedding",
         "block_sum" => "layer_norm",
+        "prepare_round" => "prepare_across",
         "tile_start" | "tile_product" | "tile_fold" | "tile_gather" | "tile_finish" => "linear",
         "attention_merge" => "attention_merge",
         stem if stem.ends_with("_sm90a") => "linear_sm90a",
