@@ -63,10 +63,9 @@ pub(super) const ROW: Signature = Signature {
 /// Most rows for which the weights are read once a row instead of once a block of rows.
 pub(super) const FEW_ROWS: usize = 4;
 
-/// A product, what it reads already checked.
+/// A product but for its weight, what it reads already checked.
 pub(super) struct Product {
     pub(super) x: Operand,
-    pub(super) weight: Elements,
     pub(super) finish: Finish,
     /// Rows, inputs, outputs.
     pub(super) sizes: [usize; 3],
@@ -87,7 +86,7 @@ pub(super) fn linear(
     }
     let sizes = [x.rows(), x.cols(), n];
     if let Some(integers) = &weight.stored().integers {
-        let product = quantised::Product { x: Operand::new(cuda, x)?, finish, sizes };
+        let product = Product { x: Operand::new(cuda, x)?, finish, sizes };
         return quantised::linear(cuda, weight, integers, product);
     }
     let x = Operand::new(cuda, x)?;
@@ -96,9 +95,9 @@ pub(super) fn linear(
         _ => None,
     };
     if let Some(weight) = grouped {
-        let product = Product { x, weight, finish, sizes };
+        let product = Product { x, finish, sizes };
         let grid = [narrow(sizes[0].div_ceil(TILE))?, blocks(n, TILE)?, 1];
-        return launched(cuda, "linear", product, Kernel::LinearGroup, [grid, [288, 1, 1]]);
+        return launched(cuda, "linear", weight, product, Kernel::LinearGroup, [grid, [288, 1, 1]]);
     }
     // Kernels read whole weights: columns of one are laid out first.
     let part = match weight.columns() {
@@ -114,7 +113,7 @@ pub(super) fn linear(
         }
         None => Elements::new(cuda, weight)?,
     };
-    product(cuda, "linear", Product { x, weight, finish, sizes })
+    product(cuda, "linear", weight, Product { x, finish, sizes })
 }
 
 /// What a product without inputs gives: the epilogue of the bias alone. Kernels take no empty operands, so one input is there,
@@ -131,11 +130,17 @@ pub(super) fn without_inputs(
     let pointer = Argument::Pointer(zeros.pointer());
     let x = Operand { pointer, stride: Argument::U32(1) };
     let weight = Elements { pointer, dtype: Argument::U32(0) };
-    product(cuda, what, Product { x, weight, finish, sizes: [rows, 1, n] })
+    product(cuda, what, weight, Product { x, finish, sizes: [rows, 1, n] })
 }
 
-pub(super) fn product(cuda: &Cuda, what: &'static str, product: Product) -> Result<Matrix<Cuda>> {
-    let Product { x, weight, sizes: [rows, k, n], .. } = &product;
+/// A product with a weight of numbers that lie row after row.
+pub(super) fn product(
+    cuda: &Cuda,
+    what: &'static str,
+    weight: Elements,
+    product: Product,
+) -> Result<Matrix<Cuda>> {
+    let Product { x, sizes: [rows, k, n], .. } = &product;
     let (kernel, shape) = if *rows <= FEW_ROWS {
         (Kernel::LinearRow, [[narrow(n.div_ceil(8))?, narrow(*rows)?, 1], [256, 1, 1]])
     } else {
@@ -146,18 +151,19 @@ pub(super) fn product(cuda: &Cuda, what: &'static str, product: Product) -> Resu
         let kernel = if tensor { Kernel::LinearTensor } else { Kernel::Linear };
         (kernel, [[narrow(rows.div_ceil(64))?, blocks(*n, 64)?, 1], [128, 1, 1]])
     };
-    launched(cuda, what, product, kernel, shape)
+    launched(cuda, what, weight, product, kernel, shape)
 }
 
 /// A product by a kernel of a grid and a block.
 fn launched(
     cuda: &Cuda,
     what: &'static str,
+    weight: Elements,
     product: Product,
     kernel: Kernel,
     shape: [[u32; 3]; 2],
 ) -> Result<Matrix<Cuda>> {
-    let Product { x, weight, finish, sizes: [rows, k, n] } = product;
+    let Product { x, finish, sizes: [rows, k, n] } = product;
     let out = cuda.matrix(what, rows, n)?;
     if rows * n == 0 {
         return Ok(out);

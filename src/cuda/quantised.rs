@@ -4,8 +4,8 @@
 use alloc::format;
 
 use super::kernel::Kernel;
-use super::linear::{self, FEW_ROWS};
-use super::operand::{Elements, Finish, Operand, code, elements, narrow, one_each, size};
+use super::linear::{self, FEW_ROWS, Product};
+use super::operand::{Elements, code, elements, narrow, one_each, size};
 use super::signature::Parameter::{U32, U64};
 use super::signature::{Argument, Signature};
 use super::{Cuda, Integers, Stored};
@@ -53,14 +53,6 @@ pub(super) const LINEAR_ROW: Signature = Signature {
     threads: 256,
 };
 
-/// A product but for its weight, what it reads already checked.
-pub(super) struct Product {
-    pub(super) x: Operand,
-    pub(super) finish: Finish,
-    /// Rows, inputs, outputs.
-    pub(super) sizes: [usize; 3],
-}
-
 /// A weight in integers as kernels take it: the integers, their scales, the scheme, the type of the scales.
 fn arguments(cuda: &Cuda, weight: &Weight<Cuda>, integers: &Integers) -> Result<[Argument; 4]> {
     let Stored { block, dtype, .. } = weight.stored();
@@ -99,7 +91,7 @@ pub(super) fn linear(
             cuda.launch(Kernel::Dequantise, one_each(elements(n, k)?)?, 0, &arguments)?;
         }
         let weight = Elements { pointer, dtype: Argument::U32(0) };
-        return linear::product(cuda, "linear", linear::Product { x, weight, finish, sizes });
+        return linear::product(cuda, "linear", weight, Product { x, finish, sizes });
     }
     let out = cuda.matrix("linear", rows, n)?;
     if rows * n == 0 {
