@@ -177,17 +177,24 @@ impl<B: Backend> VisualPromptEncoder<B> {
     ) -> Result<Matrix<B>> {
         let channels = features.view.cols();
         let mut parts = Vec::with_capacity(regions.len());
+        // A region's weights go to the device by the cell, and are spread over the channels there.
+        let ones = backend.written(usize::from(!regions.is_empty()), channels, &mut |ones| {
+            ones.fill(1.0);
+            Ok(())
+        })?;
         for region in regions {
-            let spread = backend.written(region.len(), channels, &mut |spread| {
+            let weights = backend.written(region.len(), 1, &mut |weights| {
                 let share = share(region);
-                for (cell, &inside) in spread.chunks_exact_mut(channels.max(1)).zip(*region) {
-                    cell.fill(if inside { share } else { 0.0 });
-                }
+                weights
+                    .iter_mut()
+                    .zip(*region)
+                    .for_each(|(weight, &inside)| *weight = if inside { share } else { 0.0 });
                 Ok(())
             })?;
+            let spread = backend.matmul(weights.view(), ones.view(), false)?;
             let masked = backend.gated(spread.view(), features.view, Activation::Identity)?;
             let (part, _) = conv.forward(backend, masked.view(), features.grid, Epilogue::NONE)?;
-            drop((spread, masked));
+            drop((weights, spread, masked));
             parts.push(backend.settle(part));
         }
         if parts.is_empty() {
