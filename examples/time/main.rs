@@ -32,6 +32,7 @@ mod roof;
 #[path = "../../tests/common/shapes.rs"]
 mod shapes;
 mod vit;
+mod vit_shapes;
 
 use std::error::Error;
 use std::process::ExitCode;

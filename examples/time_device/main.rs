@@ -22,6 +22,8 @@ mod operations;
 mod random;
 mod table;
 mod transformer;
+#[path = "../time/vit_shapes.rs"]
+mod vit_shapes;
 mod whole;
 #[allow(dead_code)]
 #[path = "../common/world.rs"]

@@ -10,8 +10,9 @@ use triplet::vision::{Vit, VitConfig};
 use triplet::weights::{self, Loader, Weights};
 
 use crate::Plan;
-use crate::random::{self, Tensors};
+use crate::random;
 use crate::table::{Check, Table, Work, near};
+use crate::vit_shapes::{operations, tensors};
 
 /// timm's `vit_large_patch14_clip_quickgelu_336`, and a small one.
 const LARGE: &str = r#"{"model_type": "timm_vit", "global_pool": "", "img_size": 336, "patch_size": 14, "embed_dim": 1024,
@@ -33,7 +34,7 @@ pub fn time<B: Backend>(backend: &B, plan: &Plan, table: &mut Table) -> Result<(
     }
     let text = if plan.small { SMALL } else { LARGE };
     let config = VitConfig::from_fields(&Fields::parse(name, text.as_bytes())?)?;
-    let weights = halves(&random::weights(&tensors(&config))?)?;
+    let weights = halves(&random::weights(&tensors(&config)?)?)?;
     let vit = Vit::load(&Loader::new(&weights, backend, ""), &config)?;
     let pixels = config.image_size * config.image_size;
     let picture = uniform(pixels * 3, 1);
@@ -75,41 +76,4 @@ fn halves(floats: &Weights) -> Result<Weights, Box<dyn Error>> {
     });
     let views: Vec<_> = views.collect::<Result<_, _>>()?;
     Ok(Weights::from_vec(safetensors::serialize(views, None)?)?)
-}
-
-/// Names and shapes by timm's names.
-fn tensors(config: &VitConfig) -> Tensors {
-    let VitConfig { hidden_size: width, mlp_size: hidden, patch_size: patch, .. } = *config;
-    let tokens = config.prefix() + (config.image_size / patch).pow(2);
-    let mut tensors = vec![
-        ("cls_token".to_owned(), vec![1, 1, width]),
-        ("pos_embed".to_owned(), vec![1, tokens, width]),
-        ("patch_embed.proj.weight".to_owned(), vec![width, 3, patch, patch]),
-        ("patch_embed.proj.bias".to_owned(), vec![width]),
-    ];
-    let mut layer = |name: String, outputs: usize, inputs: Option<usize>| {
-        tensors.push((format!("{name}.weight"), [outputs].into_iter().chain(inputs).collect()));
-        tensors.push((format!("{name}.bias"), vec![outputs]));
-    };
-    layer("norm_pre".into(), width, None);
-    layer("norm".into(), width, None);
-    for block in 0..config.layers {
-        layer(format!("blocks.{block}.norm1"), width, None);
-        layer(format!("blocks.{block}.norm2"), width, None);
-        layer(format!("blocks.{block}.attn.qkv"), 3 * width, Some(width));
-        layer(format!("blocks.{block}.attn.proj"), width, Some(width));
-        layer(format!("blocks.{block}.mlp.fc1"), hidden, Some(width));
-        layer(format!("blocks.{block}.mlp.fc2"), width, Some(hidden));
-    }
-    tensors
-}
-
-/// Floating-point operations of the products and of attention for one picture.
-fn operations(config: &VitConfig) -> f64 {
-    let [width, hidden, patch] =
-        [config.hidden_size, config.mlp_size, config.patch_size].map(|size| size as f64);
-    let patches = ((config.image_size / config.patch_size) as f64).powi(2);
-    let tokens = patches + config.prefix() as f64;
-    let block = tokens * width * (4.0 * width + 2.0 * hidden) + 2.0 * tokens * tokens * width;
-    2.0 * (config.layers as f64 * block + patches * width * 3.0 * patch * patch)
 }
