@@ -184,9 +184,13 @@ fn tensor_cores(kernels: &Kernels, name: &'static str) -> Result<(), String> {
         gap: 2,
     };
     let narrow = cases().into_iter().filter(|case| case.widths.iter().all(|&width| width <= 64));
-    // Widths at which each of a lane's columns is the last one or the first beyond; keys likewise.
-    let every = (0..8).flat_map(|i| [(8 * i + 1, 4 * i + 1), (8 * i + 2, 4 * i + 4)]).map(|(width, keys)| {
-        Case { queries: 10, keys, heads: [1, 1], widths: [width, width], mask: FULL, soft_cap: None, gap: 0 }
+    // Every width, so that each of a lane's columns is the last one or the first beyond, with rows that allow wide loads where the width
+    // does, and those widths again with rows that do not; keys likewise.
+    let packed = (1..=64).map(|width| (width, width / 2 + 1, 0));
+    let apart = (1..=16).map(|i| (4 * i, 33 + i % 3, 1));
+    let every = packed.chain(apart).map(|(width, keys, gap)| {
+        let (heads, widths) = ([1, 1], [width, width]);
+        Case { queries: 10, keys, heads, widths, mask: FULL, soft_cap: None, gap }
     });
     for (i, case) in narrow.chain([wide]).chain(every).enumerate() {
         run(kernels, case, How::TensorCores(name), &format!("{name} case {i}"))?;

@@ -131,6 +131,9 @@ fn by_tensor_cores(kernels: &Kernels, name: &str) -> Result<(), String> {
     let more = [
         Case { rows: 1, k: 8, n: 1, gap: 0, skewed: false },
         Case { rows: 40, k: 264, n: 130, gap: 4, skewed: false },
+        // The last row and column among each of the sixteens of a block.
+        Case { rows: 24, k: 40, n: 56, gap: 0, skewed: false },
+        Case { rows: 56, k: 16, n: 24, gap: 0, skewed: false },
     ];
     for (i, case) in more.into_iter().chain(CASES).enumerate() {
         if case.k.is_multiple_of(8) && case.gap.is_multiple_of(4) && !case.skewed {
