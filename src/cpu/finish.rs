@@ -17,8 +17,6 @@ pub(super) struct Finish<'a> {
     activation: Activation,
     scale: Option<&'a [f32]>,
     residual: Option<Mat<'a>>,
-    /// Whether the product is added to what the output holds.
-    adds: bool,
 }
 
 /// `a + b`
@@ -46,11 +44,7 @@ impl Zip for Product {
 impl<'a> Finish<'a> {
     /// Nothing.
     pub(super) const NONE: Finish<'static> =
-        Finish { bias: None, activation: Activation::Identity, scale: None, residual: None, adds: false };
-
-    /// The product is added to the output.
-    #[cfg(feature = "finetune")]
-    pub(super) const ADD: Finish<'static> = Finish { adds: true, ..Finish::NONE };
+        Finish { bias: None, activation: Activation::Identity, scale: None, residual: None };
 
     /// Elements of scratch that [`Finish::new`] takes.
     pub(super) fn scratch(bias: Option<&Weight<Cpu>>, epilogue: &Epilogue<'_, Cpu>) -> usize {
@@ -69,7 +63,6 @@ impl<'a> Finish<'a> {
             activation: epilogue.activation,
             scale: room.vector(epilogue.scale, isa)?,
             residual: epilogue.residual.map(Mat::new).transpose()?,
-            adds: false,
         })
     }
 
@@ -77,22 +70,16 @@ impl<'a> Finish<'a> {
     #[inline(always)]
     pub(super) fn write<L: Lanes>(&self, lanes: L, row: usize, col: usize, sums: &[f32], out: &mut [f32]) {
         let bias = self.bias.map(|bias| &bias[col..col + sums.len()]);
-        let biased = |sum, bias: Option<L::V>, out: Option<L::V>| {
-            let sum = out.map_or(sum, |out| lanes.add(out, sum));
-            bias.map_or(sum, |bias| lanes.add(sum, bias))
-        };
+        let biased = |sum, bias: Option<L::V>| bias.map_or(sum, |bias| lanes.add(sum, bias));
         let whole = sums.len() / L::N * L::N;
         for at in (0..whole).step_by(L::N) {
-            let out = &mut out[at..at + L::N];
-            let held = self.adds.then(|| lanes.load(out));
             let bias = bias.map(|bias| lanes.load(&bias[at..at + L::N]));
-            lanes.store(biased(lanes.load(&sums[at..at + L::N]), bias, held), out);
+            lanes.store(biased(lanes.load(&sums[at..at + L::N]), bias), &mut out[at..at + L::N]);
         }
         if whole < sums.len() {
-            let out = &mut out[whole..sums.len()];
-            let held = self.adds.then(|| lanes.load_partial(out));
             let bias = bias.map(|bias| lanes.load_partial(&bias[whole..]));
-            lanes.store_partial(biased(lanes.load_partial(&sums[whole..]), bias, held), out);
+            let out = &mut out[whole..sums.len()];
+            lanes.store_partial(biased(lanes.load_partial(&sums[whole..]), bias), out);
         }
         self.after_bias(lanes, row, col, out);
     }

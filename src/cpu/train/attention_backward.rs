@@ -18,6 +18,7 @@ use super::super::mat::Mat;
 use super::super::maths::tanh;
 use super::super::softmax::{Logits, softmax_row};
 use super::sums::dot;
+use super::turn::turn;
 use crate::backend::Attention;
 
 /// A sequence: `q`, `k`, `v` and the gradient, and the rows of the derivatives by `q`, `k` and `v`.
@@ -89,7 +90,9 @@ impl Op for Run<'_, '_> {
     fn run<L: Lanes>(self, lanes: L) {
         let Run { attention, group, mut piece, memory } = self;
         let Piece { operands: [q, k, v, gradient], d, e, .. } = piece;
-        let logits = Logits { scale: attention.scale, soft_cap: attention.soft_cap };
+        // With a soft cap, what the softmax gets is scaled and capped already.
+        let scale = if attention.soft_cap.is_some() { 1.0 } else { attention.scale };
+        let logits = Logits { scale, soft_cap: None };
         let keys = k.rows;
         let runs = q.rows.div_ceil(K_BLOCK);
         let per_run = q.rows.div_ceil(runs);
@@ -114,6 +117,7 @@ impl Op for Run<'_, '_> {
                 square,
                 if attention.soft_cap.is_some() { square } else { 0 },
                 keys * K_BLOCK,
+                K_BLOCK.min(keys) * L::PANEL,
                 per_run * MAX_PANEL,
             ],
         );
@@ -123,7 +127,7 @@ impl Op for Run<'_, '_> {
         // A run's queries and gradients as left operands, then as right ones.
         let (q_left, g_left, q_right, g_right) = (memory.take(), memory.take(), memory.take(), memory.take());
         let (p, t, slopes) = (memory.take(), memory.take(), memory.take());
-        let (turned, sums) = (memory.take(), memory.take());
+        let (turned, turn_room, sums) = (memory.take(), memory.take(), memory.take());
 
         let (k_head, v_head) = (k.columns(piece.head * d, d), v.columns(piece.head * e, e));
         pack_rows(lanes, k_head, by_key);
@@ -148,11 +152,14 @@ impl Op for Run<'_, '_> {
 
                 for i in 0..rows {
                     if let Some(cap) = attention.soft_cap {
-                        for (cells, from) in
-                            row_blocks(slopes, i, stride, keys).zip(shared_blocks(p, i, stride, keys))
+                        let capped = Capped { scale: attention.scale, cap };
+                        for (slopes, cells) in
+                            row_blocks(slopes, i, stride, keys).zip(row_blocks(p, i, stride, keys))
                         {
-                            cells.copy_from_slice(from);
-                            map_in_place(lanes, cells, CapSlope { factor: attention.scale / cap });
+                            map_in_place(lanes, cells, capped);
+                            slopes.copy_from_slice(cells);
+                            map_in_place(lanes, slopes, CapSlope);
+                            map_in_place(lanes, cells, Times(cap));
                         }
                     }
                     let seen = visible(attention.mask, first + i, keys);
@@ -190,13 +197,13 @@ impl Op for Run<'_, '_> {
                         out.copy_from_slice(&sums[i * L::PANEL..][..out.len()]);
                     }
                 }
-                turn(rows, keys, p, turned);
+                turn_keys(lanes, [rows, keys], p, turn_room, turned);
                 for panel in 0..panels(e) {
                     let packed = &g_right[panel * rows * L::PANEL..];
                     let c = &mut dv_sums[panel * keys * L::PANEL..];
                     tiles(lanes, keys, rows, turned, packed, c, L::PANEL, Accumulate::Add);
                 }
-                turn(rows, keys, t, turned);
+                turn_keys(lanes, [rows, keys], t, turn_room, turned);
                 for panel in 0..panels(d) {
                     let packed = &q_right[panel * rows * L::PANEL..];
                     let c = &mut dk_sums[panel * keys * L::PANEL..];
@@ -228,16 +235,27 @@ impl<'a, const PARTS: usize> Memory<'a, PARTS> {
     }
 }
 
-/// The slope of the soft cap, `1 - tanh^2(factor * score)`.
+/// `tanh(scale * score / cap)`, rounded as in the forward pass.
 #[derive(Clone, Copy)]
-struct CapSlope {
-    factor: f32,
+struct Capped {
+    scale: f32,
+    cap: f32,
 }
+
+impl Map for Capped {
+    #[inline(always)]
+    fn apply<L: Lanes>(self, lanes: L, x: L::V) -> L::V {
+        tanh(lanes, lanes.div(lanes.mul(x, lanes.splat(self.scale)), lanes.splat(self.cap)))
+    }
+}
+
+/// The slope of the soft cap where it is `t` of its cap, `1 - t^2`.
+#[derive(Clone, Copy)]
+struct CapSlope;
 
 impl Map for CapSlope {
     #[inline(always)]
-    fn apply<L: Lanes>(self, lanes: L, x: L::V) -> L::V {
-        let t = tanh(lanes, lanes.mul(x, lanes.splat(self.factor)));
+    fn apply<L: Lanes>(self, lanes: L, t: L::V) -> L::V {
         let one = lanes.splat(1.0);
         lanes.mul(lanes.sub(one, t), lanes.add(one, t))
     }
@@ -341,10 +359,11 @@ fn tiles<L: Lanes>(
 
 /// `[block of keys][row][K_BLOCK]` to `[key][K_BLOCK]`, a row to a column.
 #[inline(always)]
-fn turn(rows: usize, keys: usize, from: &[f32], to: &mut [f32]) {
-    for (key, to) in to.chunks_exact_mut(K_BLOCK).take(keys).enumerate() {
-        let from = &from[key / K_BLOCK * rows * K_BLOCK + key % K_BLOCK..];
-        to[..rows].iter_mut().zip(from.iter().step_by(K_BLOCK)).for_each(|(to, &from)| *to = from);
+fn turn_keys<L: Lanes>(lanes: L, [rows, keys]: [usize; 2], from: &[f32], room: &mut [f32], to: &mut [f32]) {
+    let blocks = from.chunks(rows * K_BLOCK).zip(to.chunks_mut(K_BLOCK * K_BLOCK));
+    for (block, (from, to)) in blocks.take(keys.div_ceil(K_BLOCK)).enumerate() {
+        let here = K_BLOCK.min(keys - block * K_BLOCK);
+        turn(lanes, (bytemuck::cast_slice(from), K_BLOCK * 4), [rows, here], room, to);
     }
 }
 

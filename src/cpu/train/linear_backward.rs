@@ -1,4 +1,4 @@
-//! The linear layer by its input and by its parameters: two blocked products, with the gradient on the left.
+//! The linear layer by its input, a blocked product with the gradient on the left, and by the parameters of one with a scale.
 #![forbid(unsafe_code)]
 
 use super::super::Cpu;
@@ -6,8 +6,9 @@ use super::super::finish::Finish;
 use super::super::isa::Op;
 use super::super::lanes::Lanes;
 use super::super::mat::{Convert, Elements, Mat};
-use super::super::product::{Left, Right, product, scratch};
+use super::super::product::{Left, Right, product};
 use super::add_backward::add_backward;
+use super::outer::outer;
 use super::sums::{add_scaled, dot};
 use crate::error::Result;
 use alloc::vec;
@@ -35,24 +36,6 @@ impl Left for ScaledRows<'_> {
     }
 }
 
-/// A matrix whose columns are the rows of the product.
-struct Transposed<'a>(Mat<'a>);
-
-#[allow(clippy::misnamed_getters)] // it is transposed
-impl Left for Transposed<'_> {
-    fn rows(&self) -> usize {
-        self.0.cols
-    }
-
-    fn k(&self) -> usize {
-        self.0.rows
-    }
-
-    fn copy(&self, row: usize, first: usize, out: &mut [f32]) {
-        out.iter_mut().enumerate().for_each(|(i, out)| *out = self.0.row(first + i)[row]);
-    }
-}
-
 /// `out = (gradient * scale) weight`, weight `[gradient.cols, k]`; `scratch` is that of the product.
 pub(super) fn linear_backward(
     cpu: &Cpu,
@@ -67,18 +50,6 @@ pub(super) fn linear_backward(
     product(cpu, &left, Right::WeightColumns(weight, k), k, &Finish::NONE, scratch, out);
 }
 
-/// `weight_sum += gradient^T x`
-pub(super) fn linear_gradients(cpu: &Cpu, x: Mat, gradient: Mat, weight_sum: &mut [f32]) -> Result<()> {
-    transposed_product(cpu, gradient, x, &Finish::ADD, weight_sum)
-}
-
-/// `gradient^T x` into `out`.
-fn transposed_product(cpu: &Cpu, gradient: Mat, x: Mat, finish: &Finish, out: &mut [f32]) -> Result<()> {
-    let mut scratch = cpu.take("linear_gradients", 1, scratch(cpu, gradient.cols, gradient.rows, x.cols))?;
-    product(cpu, &Transposed(gradient), Right::Columns(x), x.cols, finish, &mut scratch, out);
-    Ok(())
-}
-
 /// The parameters of a layer with a scale, and where the gradients of bias and scale are summed.
 pub(super) struct Scaled<'a> {
     pub(super) weight: Elements<'a>,
@@ -87,7 +58,7 @@ pub(super) struct Scaled<'a> {
     pub(super) scale_sum: &'a mut [f32],
 }
 
-/// As [`linear_gradients`] for a layer with a scale: the gradient of the unscaled weight serves both.
+/// Adds to the gradients of a layer with a scale: the gradient of the unscaled weight serves both.
 pub(super) fn scaled_gradients(
     cpu: &Cpu,
     x: Mat,
@@ -100,7 +71,7 @@ pub(super) fn scaled_gradients(
     let Scaled { weight, bias, scale, scale_sum } = layer;
     let (n, k) = (gradient.cols, x.cols);
     let mut unscaled = cpu.take("linear_gradients", n, k)?;
-    transposed_product(cpu, gradient, x, &Finish::NONE, &mut unscaled[..n * k])?;
+    outer(cpu, gradient, x, false, &mut unscaled[..n * k])?;
     if let Some((bias, bias_sum)) = bias {
         let mut sums = vec![0.0; n];
         add_backward(cpu, gradient, 1, &mut sums);

@@ -12,7 +12,9 @@ mod attention_each;
 mod gather_scaled;
 mod layer_norm_backward;
 mod linear_backward;
+mod outer;
 mod sums;
+mod turn;
 
 use alloc::sync::Arc;
 use alloc::vec;
@@ -139,7 +141,7 @@ impl Train for Cpu {
         let (x, gradient) = (Mat::new(x)?, Mat::new(gradient)?);
         let weight_sum = elements(into.weight);
         let (Some(scale), Some(scale_sum)) = (self.vector(layer.scale)?, into.scale) else {
-            linear_backward::linear_gradients(self, x, gradient, weight_sum)?;
+            outer::outer(self, gradient, x, true, weight_sum)?;
             if let Some(bias_sum) = into.bias {
                 add_backward::add_backward(self, gradient, 1, elements(bias_sum));
             }
