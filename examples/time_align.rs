@@ -38,7 +38,8 @@ fn main() -> ExitCode {
 fn run() -> Result<(), Box<dyn Error>> {
     let given = Arguments::read(&["model", "batch", "updates", "threads"], &["recompute"], USAGE)?;
     let cpu = given.number("threads")?.map_or_else(Cpu::new, Cpu::with_threads);
-    let cpu = cpu.in_arena(Arena::pooled(Arena::POOLED_TO_TRAIN));
+    // The teacher's weights never change.
+    let cpu = cpu.in_arena(Arena::pooled(Arena::POOLED_TO_TRAIN)).with_packed_weights(true);
     let batch = given.number::<usize>("batch")?.unwrap_or(8);
     let updates = given.number::<u64>("updates")?.unwrap_or(3).max(1);
     let encoder = EncoderDir::open(Path::new(given.required("model")?))?;

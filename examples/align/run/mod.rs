@@ -18,7 +18,8 @@ use triplet::finetune::run::{CHECKPOINT, Run, RunFiles, plug_in};
 pub fn run(words: impl Iterator<Item = String>) -> Result<(), Box<dyn Error>> {
     let Options { files, config, threads, between_checkpoints } = Options::parse(words)?;
     let cpu = threads.map_or_else(Cpu::new, Cpu::with_threads);
-    let cpu = cpu.in_arena(Arena::pooled(Arena::POOLED_TO_TRAIN));
+    // The teacher's weights never change.
+    let cpu = cpu.in_arena(Arena::pooled(Arena::POOLED_TO_TRAIN)).with_packed_weights(true);
     let mut run = Run::open(cpu, &files, config)?;
     let (first, total) = (run.updates(), run.config().updates);
     if run.resumed() {
