@@ -1,5 +1,6 @@
 //! The tiny model, picture to triplets, on the stand-in and on the CPU.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -125,6 +126,21 @@ fn tokens_boxes_masks_joints_and_depth_are_those_of_the_cpu() {
     println!("{} launches", StandIn::with(|all| all.launches.len()) - before);
     drop((model, cuda));
     StandIn::with(|all| assert!(all.leaks().is_empty() && all.misuse.is_empty(), "{:?}", all.misuse));
+}
+
+#[test]
+fn answers_on_turing_are_those_of_the_cpu() {
+    let want = replies(&Model::open_on(Cpu::with_threads(1), dir()).unwrap()).unwrap();
+    let cuda = device_with(Settings { compute: (7, 5), ..Settings::default() }).unwrap();
+    let before = StandIn::with(|all| all.launches.len());
+    let got = replies(&Model::open_on(cuda, dir()).unwrap()).unwrap();
+    want.iter().zip(&got).for_each(|(want, got)| agrees(want, got));
+    let entries: BTreeSet<String> =
+        StandIn::with(|all| all.launches.iter().skip(before).map(|launch| launch.entry.clone()).collect());
+    for name in ["linear_sm75", "attention_sm75", "prepare_across", "prepare_down"] {
+        assert!(entries.contains(&format!("triplet_{name}")), "{name} of {entries:?}");
+    }
+    assert!(!entries.iter().any(|entry| entry.ends_with("_sm80")), "{entries:?}");
 }
 
 #[test]
