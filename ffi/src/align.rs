@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, TryLockError};
 
 use triplet::Cpu;
+use triplet::arena::Arena;
 use triplet::finetune::run::{Run, RunConfig, RunFiles, plug_in};
 use triplet::finetune::{Decay, EmaConfig, HeadKind, Loss, MaskKind};
 
@@ -281,10 +282,15 @@ pub unsafe extern "C" fn triplet_align_start(
         };
         // SAFETY: the caller's promise.
         let files = unsafe { files(&options) }?;
-        let threads = triplet_model_options { threads: options.threads, ..Default::default() };
-        check_threads(&threads)?;
+        let model = triplet_model_options {
+            threads: options.threads,
+            pool_size: Arena::POOLED_TO_TRAIN,
+            ..Default::default()
+        };
+        check_threads(&model)?;
+        let cpu = cpu(&model).with_packed_weights(true);
         let object = AlignObject {
-            run: Mutex::new(Run::open(cpu(&threads), &files, config(&options)?)?),
+            run: Mutex::new(Run::open(cpu, &files, config(&options)?)?),
             stopped: AtomicBool::new(false),
             told: Told { progress: options.progress, user_data: options.user_data },
         };
