@@ -39,7 +39,7 @@ impl Packed {
     /// # Errors
     /// [`Error::Memory`](crate::Error::Memory).
     pub(super) fn new(cpu: &Cpu, tensor: &Tensor, [n, k]: [usize; 2]) -> Result<Packed> {
-        let width = cpu.isa.run(Width);
+        let width = cpu.isa.run(Width).max(1);
         let columns = Size::new(n).plus(width - 1)?.get() / width * width;
         let mut cells = Arena::HEAP.take("packed weight", Size::product(&[columns, k])?.get())?;
         let bytes = tensor.bytes();
@@ -76,7 +76,7 @@ impl Packed {
     /// The panel that begins with column `col`, a multiple of its width: `k` elements from `first` on, the rest of a block.
     #[inline(always)]
     pub(super) fn panel(&self, col: usize, [first, k]: [usize; 2]) -> &[f32] {
-        let start = first * self.n.next_multiple_of(self.width) + col * k;
+        let start = first * self.n.next_multiple_of(self.width.max(1)) + col * k;
         &self.cells[start..start + k * self.width]
     }
 }

@@ -172,7 +172,7 @@ impl Plan {
     /// Elements of the copied rows of a slab, `k` to a row.
     fn copied(&self, rows: usize, k: usize) -> usize {
         let [tile, of_copy] = self.tile;
-        (rows.div_ceil(tile) * of_copy).saturating_mul(k.next_multiple_of(K_BLOCK))
+        (rows.div_ceil(tile.max(1)) * of_copy).saturating_mul(k.next_multiple_of(K_BLOCK))
     }
 
     /// Elements of a worker's sums.
@@ -249,7 +249,7 @@ fn copy_left<T: Left>(
     [tile, of_copy]: [usize; 2],
     copied: &mut [f32],
 ) {
-    let (k, tiles, size) = (left.k(), rows.div_ceil(tile), of_copy * K_BLOCK);
+    let (k, tiles, size) = (left.k(), rows.div_ceil(tile.max(1)), of_copy * K_BLOCK);
     // A tenth of a multiply-add's work per element, as it only moves.
     cpu.threads.rows(1, copied, size, |start, out| {
         let mut apart = [0.0; MAX_TILE_ROWS * K_BLOCK];
@@ -307,6 +307,7 @@ impl Op for Run<'_, '_> {
         let [slab_first, slab_rows] = slab;
         let (rows, cols) = (out.rows(), out.cols());
         let (panels, sums) = scratch.split_at_mut(PANELS);
+        let per_tile = per_tile.max(1);
         let (first_tile, tiles) = (quotient(first, per_tile), rows.div_ceil(per_tile));
         let slab_tiles = slab_rows.div_ceil(per_tile);
         if k == 0 {
