@@ -20,12 +20,20 @@ const DOT_COLS: usize = 4 * N;
 const COLS: usize = 4 * N;
 const TILE_ROWS: usize = 4;
 
-/// `sum[j] + a[4 j] b[4 j] + .. + a[4 j + 3] b[4 j + 3]`: how an instruction set multiplies bytes.
-trait Quads: Dots {
+/// How an instruction set multiplies bytes; the rest of its products is the same.
+pub(super) trait Quads: Copy {
+    /// The vectors.
+    fn neon(self) -> Neon;
+    /// `sum[j] + a[4 j] b[4 j] + .. + a[4 j + 3] b[4 j + 3]`
     fn quads(self, sum: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t;
 }
 
 impl Quads for Neon {
+    #[inline(always)]
+    fn neon(self) -> Neon {
+        self
+    }
+
     #[inline(always)]
     fn quads(self, sum: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
         // SAFETY: `self` proves NEON.
@@ -39,6 +47,11 @@ impl Quads for Neon {
 
 impl Quads for NeonDot {
     #[inline(always)]
+    fn neon(self) -> Neon {
+        self.0
+    }
+
+    #[inline(always)]
     fn quads(self, mut sum: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
         // SAFETY: `self` proves `sdot`, which touches registers only.
         unsafe {
@@ -49,7 +62,7 @@ impl Quads for NeonDot {
     }
 }
 
-impl Dots for Neon {
+impl<Q: Quads> Dots for Q {
     type Lanes = Neon;
     const DOT_COLS: usize = DOT_COLS;
     const COLS: usize = COLS;
@@ -57,12 +70,16 @@ impl Dots for Neon {
 
     #[inline(always)]
     fn lanes(self) -> Neon {
-        self
+        self.neon()
     }
 
     #[inline(always)]
     fn offset(self, scheme: Scheme) -> i32 {
-        offset(scheme)
+        // Both factors are signed bytes; integers of four bits are stored with 8 added.
+        match scheme {
+            Scheme::Int8 => 0,
+            Scheme::Int4 => 8,
+        }
     }
 
     #[inline(always)]
@@ -78,46 +95,6 @@ impl Dots for Neon {
     #[inline(always)]
     fn tile(self, rows: &[Row], first: usize, panel: &Panel, c: &mut [f32]) {
         tile(self, rows, first, panel, c);
-    }
-}
-
-impl Dots for NeonDot {
-    type Lanes = Neon;
-    const DOT_COLS: usize = DOT_COLS;
-    const COLS: usize = COLS;
-    const TILE_ROWS: usize = TILE_ROWS;
-
-    #[inline(always)]
-    fn lanes(self) -> Neon {
-        self.0
-    }
-
-    #[inline(always)]
-    fn offset(self, scheme: Scheme) -> i32 {
-        offset(scheme)
-    }
-
-    #[inline(always)]
-    fn dot_floats(self, strip: Strip<Dtype>, x: &[f32], out: &mut [f32]) {
-        dot_floats(strip, x, out);
-    }
-
-    #[inline(always)]
-    fn dot(self, strip: Strip<Integer>, x: Row, out: &mut [f32]) {
-        dot(self, strip, x, out);
-    }
-
-    #[inline(always)]
-    fn tile(self, rows: &[Row], first: usize, panel: &Panel, c: &mut [f32]) {
-        tile(self, rows, first, panel, c);
-    }
-}
-
-/// Both factors are signed bytes; integers of four bits are stored with 8 added.
-const fn offset(scheme: Scheme) -> i32 {
-    match scheme {
-        Scheme::Int8 => 0,
-        Scheme::Int4 => 8,
     }
 }
 
