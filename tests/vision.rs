@@ -141,10 +141,7 @@ fn threads_do_not_change_a_bit() {
     for isa in Isa::available() {
         let mut bits: Option<Vec<f32>> = None;
         for threads in [1, 2, 5] {
-            let Ok(cpu) = Cpu::with_threads(threads).with_isa(isa) else {
-                println!("skipped: this machine has no {}", isa.name());
-                break;
-            };
+            let cpu = Cpu::with_threads(threads).with_isa(isa).unwrap();
             fixture.cpu = cpu.poisoned();
             let vit = Vit::load(&fixture.loader("visual_encoder"), &config).unwrap();
             let input = fixture.cpu.upload(28 * 28, 3, &pixels).unwrap();
