@@ -16,27 +16,30 @@ use std::process::ExitCode;
 use common::arguments::{Arguments, exit_code};
 use common::world;
 use tabletop::{FULL, Scene};
-use triplet::backend::Backend;
+use triplet::Session;
+use triplet::backend::{Backend, CacheType};
 use triplet::cpu::Cpu;
 use triplet::device::{Device, OnBackend};
 use triplet::image::ImageView;
 use triplet::model::Model;
-use triplet::session::Question;
+use triplet::session::{Question, SessionOptions};
 use triplet::trp::GuideMode;
 
-const USAGE: &str = "answers [--model DIR] [--first-seed N] [--questions N] [--device auto|cpu|cuda:N]";
+const USAGE: &str = "\
+answers [--model DIR] [--first-seed N] [--questions N] [--device auto|cpu|cuda:N] [--cache f32|f16|int8]";
 
 fn main() -> ExitCode {
     exit_code(run())
 }
 
 fn run() -> Result<(), Box<dyn Error>> {
-    let arguments = Arguments::read(&["model", "first-seed", "questions", "device"], &[], USAGE)?;
+    let arguments = Arguments::read(&["model", "first-seed", "questions", "device", "cache"], &[], USAGE)?;
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/tabletop/model");
     let answers = Answers {
         dir: arguments.text("model").map_or(shipped, PathBuf::from),
         seed: arguments.number("first-seed")?.unwrap_or(2_000_000),
         wanted: arguments.number("questions")?.unwrap_or(500),
+        cache: arguments.text("cache").unwrap_or("f32").parse()?,
     };
     let device: Device = arguments.text("device").unwrap_or("cpu").parse()?;
     let opened = device.open(Cpu::new())?;
@@ -49,19 +52,21 @@ struct Answers {
     dir: PathBuf,
     seed: u64,
     wanted: usize,
+    cache: CacheType,
 }
 
 impl OnBackend for Answers {
     type Out = Result<(), Box<dyn Error>>;
 
     fn run<B: Backend>(self, backend: B) -> Self::Out {
-        answers(&Model::open_on(backend, &self.dir)?, self.seed, self.wanted)
+        let model = Model::open_on(backend, &self.dir)?;
+        let options = SessionOptions { cache: self.cache, ..SessionOptions::default() };
+        answers(model.session_on(model.backend().clone(), options)?, self.seed, self.wanted)
     }
 }
 
 /// Asks `wanted` questions about the scenes from `seed` on.
-fn answers<B: Backend>(model: &Model<B>, mut seed: u64, wanted: usize) -> Result<(), Box<dyn Error>> {
-    let mut session = model.session()?;
+fn answers<B: Backend>(mut session: Session<B>, mut seed: u64, wanted: usize) -> Result<(), Box<dyn Error>> {
     let mut out = std::io::stdout().lock();
     let mut asked = 0;
     while asked < wanted {

@@ -5,9 +5,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use triplet::arena::Arena;
+use triplet::backend::CacheType;
 use triplet::image::ImageView;
 use triplet::reply::Target;
-use triplet::session::{Bounds, Prompt, Question};
+use triplet::session::{Bounds, Prompt, Question, SessionOptions};
 use triplet::trp::{GuideMode, Plan, PlanItem, Task};
 use triplet::{Cpu, Model};
 
@@ -51,10 +52,11 @@ fn a_frame_allocates_little_beside_its_arenas_and_the_same_every_time() {
     let (width, height, positions) = (56, 40, 256);
     let pixels: Vec<u8> = (0..width * height * 3).map(|index| (index * 7 % 251) as u8).collect();
     let picture = ImageView::rgb8(&pixels, width, height).unwrap();
-    let memory = model.memory(&Bounds { width, height, positions, visual_prompts: 0 }).unwrap();
+    let memory =
+        model.memory(&Bounds { width, height, positions, visual_prompts: 0, cache: CacheType::F32 }).unwrap();
     let on = |bytes| model.backend().in_arena(Arena::with_size(bytes).unwrap());
     let (image_memory, session_memory) = (on(memory.image), on(memory.session));
-    let mut session = model.session_on(session_memory, positions).unwrap();
+    let mut session = model.session_on(session_memory, SessionOptions::positions(positions)).unwrap();
     let plan = Plan { items: vec![PlanItem::new("room", "depth", 1)] };
     let question = Question {
         max_new_tokens: TOKENS,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use triplet::backend::Backend;
+use triplet::backend::{Backend, CacheType};
 use triplet::config::Fields;
 use triplet::cpu::Cpu;
 use triplet::language::{KvCache, Llama, LlamaConfig};
@@ -112,12 +112,14 @@ fn bits_do_not_depend_on_how_a_text_is_cut() {
     for name in MODELS {
         let model = fixture.model(&backend, name);
         let ids = fixture.ids(name);
-        let mut whole = KvCache::new(&backend, model.config(), usize::MAX).unwrap();
-        let expected = read(&model, &backend, &mut whole, &ids, &[ids.len()]);
-        for cuts in [vec![1; ids.len()], vec![1, 8, 3, 16, 12], vec![33, 7]] {
-            let mut cache = KvCache::new(&backend, model.config(), usize::MAX).unwrap();
-            let got = read(&model, &backend, &mut cache, &ids, &cuts);
-            assert!(got.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits()), "{name} {cuts:?}");
+        for kind in CacheType::ALL {
+            let empty = || KvCache::of(kind, &backend, model.config(), usize::MAX).unwrap();
+            let expected = read(&model, &backend, &mut empty(), &ids, &[ids.len()]);
+            for cuts in [vec![1; ids.len()], vec![1, 8, 3, 16, 12], vec![33, 7]] {
+                let got = read(&model, &backend, &mut empty(), &ids, &cuts);
+                let equal = got.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits());
+                assert!(equal, "{name} {kind:?} {cuts:?}");
+            }
         }
     }
 }
@@ -130,15 +132,34 @@ fn a_truncated_cache_goes_on_with_the_bits_of_a_fresh_one() {
         let ids = fixture.ids(name);
         let other: Vec<u32> = ids.iter().map(|id| (id + 7) % model.config().vocab_size as u32).collect();
         let joined: Vec<u32> = ids.iter().take(15).chain(other.iter().skip(15)).copied().collect();
-        let mut fresh = KvCache::new(&backend, model.config(), usize::MAX).unwrap();
-        let expected = read(&model, &backend, &mut fresh, &joined, &[40]);
-        let mut cache = KvCache::new(&backend, model.config(), usize::MAX).unwrap();
-        read(&model, &backend, &mut cache, &ids, &[40]);
-        cache.truncate(15);
-        assert_eq!(cache.len(), 15);
-        let tail = joined.get(15..).unwrap();
-        let got = read(&model, &backend, &mut cache, tail, &[25]);
-        assert_eq!(got, expected.get(15 * model.config().hidden_size..).unwrap(), "{name}");
+        for kind in CacheType::ALL {
+            let mut fresh = KvCache::of(kind, &backend, model.config(), usize::MAX).unwrap();
+            assert_eq!(fresh.kind(), kind);
+            let expected = read(&model, &backend, &mut fresh, &joined, &[40]);
+            let mut cache = KvCache::of(kind, &backend, model.config(), usize::MAX).unwrap();
+            read(&model, &backend, &mut cache, &ids, &[40]);
+            cache.truncate(15);
+            assert_eq!(cache.len(), 15);
+            let tail = joined.get(15..).unwrap();
+            let got = read(&model, &backend, &mut cache, tail, &[25]);
+            assert_eq!(got, expected.get(15 * model.config().hidden_size..).unwrap(), "{name} {kind:?}");
+        }
+    }
+}
+
+#[test]
+fn hidden_states_over_rounded_keys_and_values_stay_near() {
+    let (fixture, backend) = (Fixture::open(), Cpu::new());
+    for name in MODELS {
+        let model = fixture.model(&backend, name);
+        let ids = fixture.ids(name);
+        for (kind, least, most) in [(CacheType::F16, 1e-6, 4e-3), (CacheType::Int8, 1e-4, 6e-2)] {
+            let mut cache = KvCache::of(kind, &backend, model.config(), usize::MAX).unwrap();
+            let got = read(&model, &backend, &mut cache, &ids, &[ids.len()]);
+            let (relative, _) = errors(&got, &fixture.output(name, "hidden"));
+            println!("{name} {kind:?}: relative error {relative:.2e}");
+            assert!((least..most).contains(&relative), "{name} {kind:?}: {relative:.2e}");
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use triplet::backend::CacheType;
 use triplet::device::Device;
 
 /// What `--help` prints.
@@ -14,6 +15,7 @@ usage: cargo run --release --example evaluate -- [options]
   --model DIR           model directory (examples/tabletop/model)
   --threads N           scenes in work at a time, a thread each (all cores)
   --device NAME         auto, cpu, cuda:0, ...: where the model computes (cpu)
+  --cache TYPE          f32, f16 or int8: how sessions keep keys and values (f32)
   --no-teacher-forced   leave out the run over the true answers
   --json FILE           write the figures to FILE too
   --check               fail when a floor is missed or a question gets an error";
@@ -36,6 +38,8 @@ pub struct Arguments {
     pub threads: usize,
     /// Where the model computes.
     pub device: Device,
+    /// How sessions keep keys and values.
+    pub cache: CacheType,
     /// Whether to run over the true answers as well.
     pub teacher_forced: bool,
     /// Where the figures are written as JSON.
@@ -59,6 +63,7 @@ impl Arguments {
             model: PathBuf::from("examples/tabletop/model"),
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             device: Device::Cpu,
+            cache: CacheType::F32,
             teacher_forced: true,
             json: None,
             check: false,
@@ -77,6 +82,10 @@ impl Arguments {
                 "--model" => arguments.model = PathBuf::from(value(&name, words.next())?),
                 "--device" => {
                     arguments.device =
+                        value(&name, words.next())?.parse().map_err(|e| format!("{name}: {e}"))?;
+                }
+                "--cache" => {
+                    arguments.cache =
                         value(&name, words.next())?.parse().map_err(|e| format!("{name}: {e}"))?;
                 }
                 "--json" => arguments.json = Some(PathBuf::from(value(&name, words.next())?)),
@@ -123,7 +132,9 @@ mod tests {
     #[test]
     fn options_are_read() {
         let arguments =
-            parse("--scenes 3 --model there --no-teacher-forced --json out.json --threads 2").unwrap();
+            parse("--scenes 3 --model there --no-teacher-forced --json out.json --threads 2 --cache int8")
+                .unwrap();
+        assert_eq!(arguments.cache, super::CacheType::Int8);
         assert_eq!((arguments.scenes, arguments.threads, arguments.teacher_forced), (3, 2, false));
         assert_eq!(
             (arguments.model.to_str(), arguments.json.unwrap().to_str()),
@@ -133,9 +144,12 @@ mod tests {
 
     #[test]
     fn errors_name_the_option() {
-        for (line, word) in
-            [("--scenes", "--scenes"), ("--threads 0", "--threads"), ("--sceens 3", "--sceens")]
-        {
+        for (line, word) in [
+            ("--scenes", "--scenes"),
+            ("--threads 0", "--threads"),
+            ("--sceens 3", "--sceens"),
+            ("--cache int4", "--cache"),
+        ] {
             assert!(parse(line).unwrap_err().contains(word), "{line}");
         }
         assert!(parse("--first-seed 800499").unwrap_err().contains("--first-seed"), "the prior's own scenes");

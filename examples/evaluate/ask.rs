@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use triplet::backend::Backend;
+use triplet::backend::{Backend, CacheType};
 use triplet::image::ImageView;
 use triplet::reply::{self, DepthUnit, Reply};
-use triplet::session::EncodedImage;
+use triplet::session::{EncodedImage, SessionOptions};
 use triplet::text::Tokenizer;
 use triplet::trp::{Plan, PlanItem};
 use triplet::{Model, Session};
@@ -19,6 +19,7 @@ use crate::world::Case;
 pub struct Asked<B: Backend> {
     model: Model<B>,
     tokenizer: Tokenizer,
+    options: SessionOptions,
 }
 
 /// The answers to one question.
@@ -34,17 +35,18 @@ pub struct Answers {
 }
 
 impl<B: Backend> Asked<B> {
-    /// Opens a model directory; its answers are computed on `backend`.
+    /// Opens a model directory; its answers are computed on `backend`, with keys and values in `cache`.
     ///
     /// # Errors
     /// The library's message.
-    pub fn open(backend: B, dir: &Path) -> Result<Asked<B>, String> {
+    pub fn open(backend: B, dir: &Path, cache: CacheType) -> Result<Asked<B>, String> {
         let message = |error: triplet::Error| format!("{}: {error}", dir.display());
         let model = Model::open_on(backend, dir).map_err(message)?;
         let path = dir.join("tokenizer.json");
         let json = std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         let tokenizer = Tokenizer::from_bytes("tokenizer.json", &json).map_err(message)?;
-        Ok(Asked { model, tokenizer })
+        let options = SessionOptions { cache, ..SessionOptions::default() };
+        Ok(Asked { model, tokenizer, options })
     }
 
     /// A session that has read nothing.
@@ -52,7 +54,7 @@ impl<B: Backend> Asked<B> {
     /// # Errors
     /// The library's message.
     pub fn session(&self) -> Result<Session<B>, String> {
-        self.model.session().map_err(|error| error.to_string())
+        self.model.session_on(self.model.backend().clone(), self.options).map_err(|error| error.to_string())
     }
 
     /// Looks at a picture.

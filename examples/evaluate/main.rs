@@ -63,7 +63,7 @@ impl OnBackend for Evaluate {
     type Out = Result<bool, String>;
 
     fn run<B: Backend>(self, backend: B) -> Self::Out {
-        let asked = Asked::open(backend, &self.0.model)?;
+        let asked = Asked::open(backend, &self.0.model, self.0.cache)?;
         measure(&self.0, &asked)
     }
 }

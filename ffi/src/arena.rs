@@ -7,6 +7,7 @@ use core::slice;
 use std::sync::{Mutex, PoisonError};
 
 use triplet::arena::{ALIGNMENT, Arena};
+use triplet::backend::CacheType;
 use triplet::config::ModelDir;
 use triplet::session::{Bounds, Memory};
 use triplet::weights::Access;
@@ -177,6 +178,7 @@ fn measured(model: &Model, bounds: &triplet_memory_bounds) -> Result<triplet_mem
         height: bounds.height,
         positions: positions(bounds.positions),
         visual_prompts: bounds.visual_prompts,
+        cache: CacheType::F32,
     })?;
     Ok(triplet_memory { weights, image, image_kept, session, kv_cache, map, reply, ..Default::default() })
 }

@@ -9,7 +9,7 @@ use triplet::cpu::Cpu;
 use triplet::device::{Device, Opened};
 use triplet::image::ImageView;
 use triplet::reply::Reply;
-use triplet::session::{Control, EncodedImage, Question};
+use triplet::session::{Control, EncodedImage, Question, SessionOptions};
 use triplet::{Model, Session};
 
 use crate::arena::Lease;
@@ -110,13 +110,13 @@ impl AnyModel {
     ) -> Result<(AnySession, Lease)> {
         #[cfg(feature = "cuda")]
         if let (AnyModel::Cuda(model), true) = (self, memory.is_null() && size == 0) {
-            let session = model.session_on(model.backend().clone(), positions)?;
+            let session = model.session_on(model.backend().clone(), SessionOptions::positions(positions))?;
             return Ok((AnySession::Cuda(session), Lease::none()));
         }
         let model = self.on_cpu()?;
         // SAFETY: the caller's promise.
         let (backend, lease) = unsafe { Lease::take(model, memory, size) }?;
-        Ok((AnySession::Cpu(model.session_on(backend, positions)?), lease))
+        Ok((AnySession::Cpu(model.session_on(backend, SessionOptions::positions(positions))?), lease))
     }
 
     /// Looks at a picture, in memory as that of a session.

@@ -6,7 +6,8 @@
 use alloc::format;
 use alloc::string::String;
 
-use super::{Attention, Backend, Conv, Epilogue, Grid, Matrix, View, Weight};
+use super::{Attention, Backend, CacheType, Conv, Epilogue, Grid, Matrix, View, Weight};
+use crate::checked::quotient;
 use crate::error::{Error, Result};
 
 pub(super) fn ensure(holds: bool, operand: &'static str, reason: impl FnOnce() -> String) -> Result<()> {
@@ -273,6 +274,57 @@ pub fn attention<B: Backend>(q: View<B>, k: View<B>, v: View<B>, attention: &Att
         operand: "attention.v",
         reason: format!("{} columns for {heads} heads", v.cols()),
     })
+}
+
+/// [`Backend::cache`].
+///
+/// # Errors
+/// [`Error::Shape`].
+pub fn cache<B: Backend>(
+    x: View<B>,
+    heads: usize,
+    kind: CacheType,
+    out: &Matrix<B>,
+    row: usize,
+) -> Result<()> {
+    ensure(heads > 0 && x.cols().is_multiple_of(heads), "cache.x", || {
+        format!("{} columns for {heads} heads", x.cols())
+    })?;
+    let columns = kind.columns(heads, quotient(x.cols(), heads))?;
+    let fits = row.checked_add(x.rows()).is_some_and(|end| end <= out.rows());
+    ensure(columns == out.cols() && fits, "cache.out", || {
+        let (rows, cols, kind) = (out.rows(), out.cols(), kind.name());
+        format!("{} rows of {columns} columns in {kind} from row {row} on of {rows}x{cols}", x.rows())
+    })
+}
+
+/// [`Backend::attention_cached`]; returns the width of a head.
+///
+/// # Errors
+/// [`Error::Shape`].
+pub fn attention_cached<B: Backend>(
+    q: View<B>,
+    k: View<B>,
+    v: View<B>,
+    kind: CacheType,
+    attention: &Attention,
+) -> Result<usize> {
+    let Attention { heads, kv_heads, .. } = *attention;
+    ensure(heads > 0 && kv_heads > 0 && heads % kv_heads == 0, "attention.kv_heads", || {
+        format!("{kv_heads} key and value heads for {heads} query heads")
+    })?;
+    ensure(q.cols().is_multiple_of(heads), "attention.q", || {
+        format!("{} columns for {heads} heads", q.cols())
+    })?;
+    let d = q.cols() / heads;
+    let columns = kind.columns(kv_heads, d)?;
+    for (operand, x) in [("attention.k", k), ("attention.v", v)] {
+        ensure(x.cols() == columns && x.rows() == k.rows(), operand, || {
+            let (rows, cols, kind) = (x.rows(), x.cols(), kind.name());
+            format!("{rows}x{cols} for {} keys and {kv_heads} heads of {d} in {kind}", k.rows())
+        })?;
+    }
+    Ok(d)
 }
 
 /// [`Backend::rope`].

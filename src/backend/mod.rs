@@ -13,6 +13,7 @@
 //! - the definition of an operation is its namesake in `crate::reference`.
 #![forbid(unsafe_code)]
 
+mod cache;
 pub mod check;
 mod matrix;
 pub(crate) mod select;
@@ -23,6 +24,7 @@ pub mod train_check;
 
 use alloc::vec::Vec;
 
+pub use cache::CacheType;
 pub use matrix::{Columns, Matrix, View, Weight};
 pub use select::{SelectToken, Selected};
 #[cfg(feature = "finetune")]
@@ -395,6 +397,53 @@ pub trait Backend: Clone + Send + Sync {
         v: View<Self>,
         attention: &Attention,
     ) -> Result<Matrix<Self>>;
+
+    /// Columns that a row of keys or values of `heads * d` numbers takes in a cache of `kind`. A backend that has none but
+    /// [`CacheType::F32`] leaves this operation and the next two as they are.
+    ///
+    /// # Errors
+    /// [`Error::Input`] `cache` where the backend has no such cache; [`Error::Limit`] where the size overflows.
+    fn cache_columns(&self, kind: CacheType, heads: usize, d: usize) -> Result<usize> {
+        match kind {
+            CacheType::F32 => kind.columns(heads, d),
+            _ => Err(kind.refused()),
+        }
+    }
+
+    /// Rounds the rows of `x [n, heads * d]` as `kind` says and writes them to `out`, [`Backend::cache_columns`] wide, from row
+    /// `row` on.
+    ///
+    /// # Errors
+    /// [`Error::Shape`]; as [`Backend::cache_columns`].
+    fn cache(
+        &self,
+        x: View<Self>,
+        heads: usize,
+        kind: CacheType,
+        out: &mut Matrix<Self>,
+        row: usize,
+    ) -> Result<()> {
+        self.cache_columns(kind, heads, 0)?;
+        check::cache(x, heads, kind, out, row)?;
+        self.copy(x, out, row, 0)
+    }
+
+    /// [`Backend::attention`] of keys and values that [`Backend::cache`] wrote, both of `kv_heads` heads as wide as those of
+    /// `q [n, heads * d]`; gives `[n, heads * d]`. The bits are those of the numbers that the cache stands for.
+    ///
+    /// # Errors
+    /// [`Error::Shape`]; as [`Backend::cache_columns`].
+    fn attention_cached(
+        &self,
+        q: View<Self>,
+        k: View<Self>,
+        v: View<Self>,
+        kind: CacheType,
+        attention: &Attention,
+    ) -> Result<Matrix<Self>> {
+        self.cache_columns(kind, attention.kv_heads, 0)?;
+        self.attention(q, k, v, attention)
+    }
 
     /// Rotary positions: in every head of row `r` the pair `(i, i + d/2)` turns by `(first + r) * frequencies[i]`
     /// radians (the halves convention of Hugging Face); `frequencies` has `d / 2` entries.

@@ -10,12 +10,13 @@ use core::ops::Range;
 
 use super::Cpu;
 use super::blocks::Block;
+use super::cache::Held;
 use super::isa::Op;
 use super::lanes::{Accumulate, K_BLOCK, Lanes, LeftRows, MAX_PANEL};
 use super::mat::Mat;
 use super::softmax::{Logits, softmax_row};
 use crate::arena::Room;
-use crate::backend::{Attention, AttentionMask};
+use crate::backend::{Attention, AttentionMask, CacheType};
 use crate::checked::{quotient, remainder};
 
 /// Most queries of one piece where the heads alone give enough pieces.
@@ -42,12 +43,12 @@ fn most_queries(kv_heads: usize) -> usize {
 }
 
 /// Elements of scratch that [`attention`] takes for `queries` queries of `heads * d` and keys of that number, values of
-/// `kv_heads * e` columns. More queries or keys never need less.
+/// `kv_heads * e` columns, both held as `kind`. More queries or keys never need less.
 pub(super) fn scratch(
     cpu: &Cpu,
-    queries: usize,
-    keys: usize,
+    [queries, keys]: [usize; 2],
     [d, e]: [usize; 2],
+    kind: CacheType,
     attention: &Attention,
 ) -> usize {
     if queries == 0 || e == 0 {
@@ -60,7 +61,7 @@ pub(super) fn scratch(
             keys.min(window.saturating_add(most))
         }
     };
-    cpu.isa.run(Need { keys, d, e }).saturating_mul(cpu.threads.workers())
+    cpu.isa.run(Need { keys, d, e, kind }).saturating_mul(cpu.threads.workers())
 }
 
 /// [`sizes`] together.
@@ -68,6 +69,7 @@ struct Need {
     keys: usize,
     d: usize,
     e: usize,
+    kind: CacheType,
 }
 
 impl Op for Need {
@@ -75,13 +77,14 @@ impl Op for Need {
 
     #[inline(always)]
     fn run<L: Lanes>(self, _lanes: L) -> usize {
-        sizes::<L>(self.keys, self.d, self.e).into_iter().fold(0, usize::saturating_add)
+        sizes::<L>(self.keys, self.d, self.e, self.kind).into_iter().fold(0, usize::saturating_add)
     }
 }
 
 /// Elements of packed keys `[panel][d][PANEL]`, packed values `[panel][key][PANEL]`, a tile's queries
-/// `[block of d][row][K_BLOCK]`, its scores `[block of keys][row][K_BLOCK]` and its output `[row][PANEL]`.
-fn sizes<L: Lanes>(keys: usize, d: usize, e: usize) -> [usize; 5] {
+/// `[block of d][row][K_BLOCK]`, its scores `[block of keys][row][K_BLOCK]`, its output `[row][PANEL]`, and the keys of a
+/// panel `[key][d]` where they have to be converted first.
+fn sizes<L: Lanes>(keys: usize, d: usize, e: usize, kind: CacheType) -> [usize; 6] {
     let block_stride = L::TILE_ROWS * K_BLOCK;
     [
         keys.div_ceil(L::PANEL).saturating_mul(d * L::PANEL),
@@ -89,26 +92,27 @@ fn sizes<L: Lanes>(keys: usize, d: usize, e: usize) -> [usize; 5] {
         d.div_ceil(K_BLOCK).max(1) * block_stride,
         keys.div_ceil(K_BLOCK) * block_stride,
         L::TILE_ROWS * MAX_PANEL,
+        if kind == CacheType::F32 { 0 } else { d * L::PANEL },
     ]
 }
 
-/// Attention of checked operands into `out [q.rows, heads * e]`.
+/// Attention of checked operands into `out [q.rows, heads * e]`; keys and values are held alike.
 pub(super) fn attention(
     cpu: &Cpu,
     q: Mat,
-    k: Mat,
-    v: Mat,
+    k: Held,
+    v: Held,
     attention: &Attention,
     scratch: &mut [f32],
     out: &mut [f32],
 ) {
     let Attention { heads, kv_heads, .. } = *attention;
-    let (d, e, group) = (quotient(q.cols, heads), quotient(v.cols, kv_heads), quotient(heads, kv_heads));
+    let (d, e, group) = (quotient(q.cols, heads), v.d, quotient(heads, kv_heads));
     if q.rows == 0 || e == 0 {
         return;
     }
     let queries = q.rows.div_ceil(q.rows.div_ceil(most_queries(kv_heads).max(1)).max(1));
-    let cost = q.rows.saturating_mul(k.rows).saturating_mul(heads).saturating_mul(d + e);
+    let cost = q.rows.saturating_mul(k.mat.rows).saturating_mul(heads).saturating_mul(d + e);
     let shape = Shape { q, k, v, d, e, group, attention };
     cpu.threads.blocks(cost, out, heads * e, [queries, group * e], scratch, |scratch, [first, col], out| {
         cpu.isa.run(Run { shape: &shape, head: quotient(col, group * e), first, out, scratch });
@@ -118,8 +122,8 @@ pub(super) fn attention(
 /// Operands, head widths of keys (`d`) and values (`e`), and query heads to a key-value head.
 struct Shape<'a> {
     q: Mat<'a>,
-    k: Mat<'a>,
-    v: Mat<'a>,
+    k: Held<'a>,
+    v: Held<'a>,
     d: usize,
     e: usize,
     group: usize,
@@ -144,7 +148,7 @@ impl Op for Run<'_, '_> {
         let count = out.rows();
         let Shape { q, k, v, d, e, group, attention } = *shape;
         let logits = Logits { scale: attention.scale, soft_cap: attention.soft_cap };
-        let seen = |query: usize| visible(attention.mask, query, k.rows);
+        let seen = |query: usize| visible(attention.mask, query, k.mat.rows);
         let first_key = seen(first).start / K_BLOCK * K_BLOCK;
         let end_key = seen(first + count - 1).end;
         if first_key >= end_key {
@@ -156,24 +160,33 @@ impl Op for Run<'_, '_> {
         let value_panels = e.div_ceil(L::PANEL);
         let block_stride = L::TILE_ROWS * K_BLOCK;
         let mut room = Room::new(scratch);
-        let [packed_keys, packed_values, queries, scores, sums] =
-            sizes::<L>(keys, d, e).map(|size| room.take(size));
+        let [packed_keys, packed_values, queries, scores, sums, converted] =
+            sizes::<L>(keys, d, e, k.kind).map(|size| room.take(size));
 
-        let k_head = k.columns(head * d, d);
+        let k_head = k.head(head);
         for panel in 0..key_panels {
             let key = first_key + panel * L::PANEL;
-            let (bytes, stride) = k_head.bytes(key);
+            let rows = L::PANEL.min(end_key - key);
             let packed = &mut packed_keys[panel * d * L::PANEL..(panel + 1) * d * L::PANEL];
-            lanes.pack(bytes, stride, L::PANEL.min(end_key - key), d, packed);
+            let (bytes, stride) = match k.kind {
+                CacheType::F32 => k_head.mat.bytes(key),
+                _ => {
+                    for (i, out) in converted.chunks_exact_mut(d.max(1)).take(rows).enumerate() {
+                        k_head.read(lanes, key + i, 0, out);
+                    }
+                    (bytemuck::cast_slice(converted), d * 4)
+                }
+            };
+            lanes.pack(bytes, stride, rows, d, packed);
         }
-        let v_head = v.columns(head * e, e);
+        let v_head = v.head(head);
         for key in 0..keys {
-            let row = v_head.row(first_key + key);
-            for (panel, cells) in row.chunks(L::PANEL).enumerate() {
-                let (head, tail) =
-                    packed_values[(panel * keys + key) * L::PANEL..][..L::PANEL].split_at_mut(cells.len());
-                head.copy_from_slice(cells);
-                tail.fill(0.0);
+            for panel in 0..value_panels {
+                let first = panel * L::PANEL;
+                let cells = packed_values[(panel * keys + key) * L::PANEL..][..L::PANEL]
+                    .split_at_mut(L::PANEL.min(e - first));
+                v_head.read(lanes, first_key + key, first, cells.0);
+                cells.1.fill(0.0);
             }
         }
 

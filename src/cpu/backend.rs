@@ -4,6 +4,7 @@
 use alloc::format;
 
 use super::Cpu;
+use super::cache::Held;
 use super::conv2d::Windows;
 use super::finish::Finish;
 use super::mat::{Elements, Mat, Rows, Stored};
@@ -11,13 +12,13 @@ use super::packed::Packed;
 use super::product::{self, Right, product};
 use super::room::vector;
 use super::{
-    activate, add, attention, conv2d, depthwise, embedding, group_norm, layer_norm, matvec, product_int8,
-    resize, rms_norm, rope,
+    activate, add, attention, cache, conv2d, depthwise, embedding, group_norm, layer_norm, matvec,
+    product_int8, resize, rms_norm, rope,
 };
 use crate::arena::{Arena, Buffer, Room};
 use crate::backend::{
-    Activation, Attention, Backend, Conv, Epilogue, Grid, Matrix, Resize, SelectToken, Selected, View,
-    Weight, check, select,
+    Activation, Attention, Backend, CacheType, Conv, Epilogue, Grid, Matrix, Resize, SelectToken, Selected,
+    View, Weight, check, select,
 };
 use crate::checked::{Size, quotient};
 use crate::error::{Error, Result};
@@ -343,11 +344,50 @@ impl Backend for Cpu {
         attention: &Attention,
     ) -> Result<Matrix<Cpu>> {
         let cols = check::attention(q, k, v, attention)?;
-        let widths = [quotient(q.cols(), attention.heads), quotient(v.cols(), attention.kv_heads)];
-        let scratch = attention::scratch(self, q.rows(), k.rows(), widths, attention);
+        let e = quotient(v.cols(), attention.kv_heads);
+        let (sizes, widths) = ([q.rows(), k.rows()], [quotient(q.cols(), attention.heads), e]);
+        let scratch = attention::scratch(self, sizes, widths, CacheType::F32, attention);
         self.matrix("attention", [q.rows(), cols], scratch, |out, scratch| {
-            let (q, k, v) = (Mat::new(q)?, Mat::new(k)?, Mat::new(v)?);
-            attention::attention(self, q, k, v, attention, scratch, out);
+            let plain = |x| Mat::new(x).map(|mat| Held::plain(mat, attention.kv_heads));
+            attention::attention(self, Mat::new(q)?, plain(k)?, plain(v)?, attention, scratch, out);
+            Ok(())
+        })
+    }
+
+    fn cache_columns(&self, kind: CacheType, heads: usize, d: usize) -> Result<usize> {
+        kind.columns(heads, d)
+    }
+
+    fn cache(
+        &self,
+        x: View<Cpu>,
+        heads: usize,
+        kind: CacheType,
+        out: &mut Matrix<Cpu>,
+        row: usize,
+    ) -> Result<()> {
+        check::cache(x, heads, kind, out, row)?;
+        if self.arena.is_measuring() {
+            return Ok(());
+        }
+        let rows = row * out.cols()..(row + x.rows()) * out.cols();
+        cache::cache(self, Mat::new(x)?, heads, kind, &mut out.buffer_mut()[rows]);
+        Ok(())
+    }
+
+    fn attention_cached(
+        &self,
+        q: View<Cpu>,
+        k: View<Cpu>,
+        v: View<Cpu>,
+        kind: CacheType,
+        attention: &Attention,
+    ) -> Result<Matrix<Cpu>> {
+        let d = check::attention_cached(q, k, v, kind, attention)?;
+        let scratch = attention::scratch(self, [q.rows(), k.rows()], [d, d], kind, attention);
+        self.matrix("attention_cached", [q.rows(), q.cols()], scratch, |out, scratch| {
+            let held = |x| Mat::new(x).map(|mat| Held { mat, kind, d });
+            attention::attention(self, Mat::new(q)?, held(k)?, held(v)?, attention, scratch, out);
             Ok(())
         })
     }

@@ -40,6 +40,7 @@ mod avx512_panels;
 mod backend;
 #[allow(unsafe_code)]
 mod blocks;
+mod cache;
 mod conv2d;
 #[cfg(feature = "std")]
 #[allow(unsafe_code)]

@@ -134,8 +134,9 @@ impl<B: Backend> Llama<B> {
             soft_cap: None,
             mask: AttentionMask::Causal { first, window: config.sliding_window },
         };
+        let kind = cache.kind();
         let (keys, values) = cache.write(backend, index, k.view(), v.view())?;
-        let mixed = backend.attention(q.view(), keys, values, &attention)?;
+        let mixed = backend.attention_cached(q.view(), keys, values, kind, &attention)?;
         let x = block.o_proj.forward(backend, mixed.view(), Epilogue::residual(x, None))?;
 
         let normed = backend.rms_norm(x.view(), &block.post_attention_layernorm, config.rms_norm_eps)?;

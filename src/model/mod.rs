@@ -20,7 +20,7 @@ use crate::config::ModelDir;
 use crate::cpu::Cpu;
 use crate::error::{Error, Result};
 use crate::image::ImageView;
-use crate::session::{EncodedImage, Session};
+use crate::session::{EncodedImage, Session, SessionOptions};
 #[cfg(feature = "text")]
 use crate::text::Tokenizer;
 use crate::text::Vocabulary;
@@ -138,17 +138,16 @@ impl<B: Backend> Model<B> {
     /// # Errors
     /// [`Error::Memory`].
     pub fn session(&self) -> Result<Session<B>> {
-        self.session_on(self.backend().clone(), usize::MAX)
+        self.session_on(self.backend().clone(), SessionOptions::default())
     }
 
-    /// A session with room for `positions` tokens of prompt and answer together (or as many as the language model takes),
-    /// on a backend that computes as the model's does: for the CPU, [`Cpu::in_arena`] of it, with an arena that is the
+    /// A session with a choice of how long a context it has room for and of how its keys and values are kept, on a backend that computes as the model's does: for the CPU, [`Cpu::in_arena`] of it, with an arena that is the
     /// session's alone and has [`Memory::session`](crate::session::Memory::session) bytes.
     ///
     /// # Errors
-    /// [`Error::Memory`].
-    pub fn session_on(&self, backend: B, positions: usize) -> Result<Session<B>> {
-        Session::new(self.clone(), backend, positions)
+    /// [`Error::Memory`]; [`Error::Input`] `cache` where the backend has no cache of the type that is asked for.
+    pub fn session_on(&self, backend: B, options: SessionOptions) -> Result<Session<B>> {
+        Session::new(self.clone(), backend, options)
     }
 
     /// Looks at a picture: encoder, tower and projector run once. Any session of this model may then be asked about it.

@@ -8,6 +8,7 @@
 mod activate;
 mod add;
 mod attention;
+mod cache;
 mod compare;
 mod conv2d;
 mod embedding;
@@ -27,6 +28,7 @@ mod train;
 pub use activate::{TOLERANCE as ACTIVATE, activate, activation, gated};
 pub use add::{TOLERANCE as ADD, add};
 pub use attention::{TOLERANCE as ATTENTION, attention};
+pub use cache::cached;
 pub use compare::{Difference, Tolerance, compare};
 pub use conv2d::{TOLERANCE as CONV2D, conv2d};
 pub use embedding::{TOLERANCE as EMBEDDING, embedding};

@@ -3,6 +3,7 @@
 
 use alloc::vec::Vec;
 
+use super::SessionOptions;
 use super::encoded::Identity;
 use super::question::Watch;
 use super::sequence::{Sequence, Slot};
@@ -35,9 +36,9 @@ pub(super) struct Context<B: Backend> {
 }
 
 impl<B: Backend> Context<B> {
-    /// Room for `positions` positions, or as many as the language model takes where that is less.
-    pub(super) fn new(backend: &B, llm: &Llama<B>, positions: usize) -> Result<Context<B>> {
-        let cache = KvCache::new(backend, llm.config(), positions)?;
+    /// Room for as many positions as the options ask for, or as many as the language model takes where that is less.
+    pub(super) fn new(backend: &B, llm: &Llama<B>, options: SessionOptions) -> Result<Context<B>> {
+        let cache = KvCache::of(options.cache, backend, llm.config(), options.positions)?;
         let hidden = backend.zeros(cache.positions(), llm.config().hidden_size)?;
         Ok(Context { cache, hidden, held: Vec::new(), regions: Vec::new() })
     }

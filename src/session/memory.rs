@@ -6,10 +6,11 @@
 
 use alloc::vec;
 
-use super::Session;
 use super::decode::{self, Place};
 use super::encoded::{EncodedImage, EncodedPrompts};
+use super::{Session, SessionOptions};
 use crate::arena::Arena;
+use crate::backend::CacheType;
 use crate::cpu::Cpu;
 use crate::error::{Error, Result};
 use crate::image::{ImageView, MAX_PROMPTS};
@@ -27,6 +28,8 @@ pub struct Bounds {
     pub positions: usize,
     /// Most visual prompts of a question, up to [`MAX_PROMPTS`]; they count only where the model takes any.
     pub visual_prompts: usize,
+    /// How the session keeps keys and values.
+    pub cache: CacheType,
 }
 
 /// Bytes of memory. [`Memory::image`] and [`Memory::session`] are exact: an [`Arena`] of that size is enough for what was
@@ -56,12 +59,14 @@ impl Model<Cpu> {
     /// What memory the model, a picture and a session take on this machine, with the threads of the model's backend.
     ///
     /// ```no_run
-    /// use triplet::{Model, arena::Arena, session::Bounds};
+    /// use triplet::{Model, arena::Arena, backend::CacheType, session::{Bounds, SessionOptions}};
     ///
     /// let model = Model::open("examples/tabletop/model")?;
-    /// let need = model.memory(&Bounds { width: 640, height: 480, positions: 512, visual_prompts: 0 })?;
+    /// let options = SessionOptions { positions: 512, cache: CacheType::F16 };
+    /// let SessionOptions { positions, cache } = options;
+    /// let need = model.memory(&Bounds { width: 640, height: 480, positions, visual_prompts: 0, cache })?;
     /// let arena = Arena::with_size(need.session)?; // or `Arena::of` memory that is there already
-    /// let session = model.session_on(model.backend().in_arena(arena), 512)?;
+    /// let session = model.session_on(model.backend().in_arena(arena), options)?;
     /// # Ok::<(), triplet::Error>(())
     /// ```
     ///
@@ -82,7 +87,8 @@ impl Model<Cpu> {
 
         let arena = Arena::measuring();
         let backend = self.backend().in_arena(arena.clone());
-        let mut session = Session::new(self.clone(), backend, bounds.positions)?;
+        let options = SessionOptions { positions: bounds.positions, cache: bounds.cache };
+        let mut session = Session::new(self.clone(), backend, options)?;
         let kv_cache = arena.taken() - session.context.hidden_bytes();
         let maps = Arena::measuring();
         session.measure(&image, bounds.visual_prompts, &maps)?;

@@ -28,7 +28,7 @@ use self::encoded::EncodedPrompts;
 use self::generate::{Writer, Written};
 use self::question::Watch;
 use self::sequence::Sequence;
-use crate::backend::{Backend, View};
+use crate::backend::{Backend, CacheType, View};
 use crate::cpu::Cpu;
 use crate::error::{Error, Result};
 use crate::image::ImageView;
@@ -54,10 +54,34 @@ struct Asked {
     items: Vec<PromptItem>,
 }
 
+/// How a session begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionOptions {
+    /// Tokens of prompt and answer together, the rows of the picture and of visual prompts included; no more count than the
+    /// language model takes.
+    pub positions: usize,
+    /// How keys and values are kept.
+    pub cache: CacheType,
+}
+
+impl Default for SessionOptions {
+    /// As long a context as the language model takes, in `f32`.
+    fn default() -> SessionOptions {
+        SessionOptions { positions: usize::MAX, cache: CacheType::F32 }
+    }
+}
+
+impl SessionOptions {
+    /// Room for `positions`, in `f32`.
+    pub const fn positions(positions: usize) -> SessionOptions {
+        SessionOptions { positions, cache: CacheType::F32 }
+    }
+}
+
 impl<B: Backend> Session<B> {
-    /// A session that has read nothing, with room for `positions`.
-    pub(crate) fn new(model: Model<B>, backend: B, positions: usize) -> Result<Session<B>> {
-        let context = Context::new(&backend, &model.modules().llm, positions)?;
+    /// A session that has read nothing.
+    pub(crate) fn new(model: Model<B>, backend: B, options: SessionOptions) -> Result<Session<B>> {
+        let context = Context::new(&backend, &model.modules().llm, options)?;
         Ok(Session { model, backend, context, asked: None })
     }
 

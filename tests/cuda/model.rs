@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use triplet::backend::Backend;
+use triplet::backend::{Backend, CacheType};
 use triplet::image::{ImageView, VisualPrompt};
 use triplet::reply::{Reply, Target};
-use triplet::session::Question;
+use triplet::session::{Question, SessionOptions};
 use triplet::trp::{Task, Unit};
 use triplet::weights::{Access, Weights};
 use triplet::{Cpu, Error, Model, Result};
@@ -187,6 +187,17 @@ fn on_a_board_that_shares_memory_weights_stay_on_the_host() {
     let [weights, rest] = cuda.held_bytes();
     let on_device: usize = StandIn::with(|all| all.device.values().map(Vec::len).sum());
     assert!(weights > 0 && on_device as u64 == rest, "{weights} {rest} {on_device}");
+}
+
+#[test]
+fn a_cache_of_another_type_than_f32_is_refused_by_name() {
+    let model = Model::open_on(device(), dir()).unwrap();
+    for cache in [CacheType::F16, CacheType::Int8] {
+        let options = SessionOptions { cache, ..SessionOptions::default() };
+        let refused = model.session_on(model.backend().clone(), options).err().unwrap();
+        let Error::Input { field: "cache", reason } = &refused else { panic!("{refused}") };
+        assert!(reason.contains(cache.name()), "{reason}");
+    }
 }
 
 #[test]

@@ -4,10 +4,10 @@ use std::mem::MaybeUninit;
 use std::path::Path;
 
 use triplet::arena::{ALIGNMENT, Arena};
-use triplet::backend::Backend;
+use triplet::backend::{Backend, CacheType};
 use triplet::image::{ImageView, VisualPrompt};
 use triplet::reply::{Reply, Target};
-use triplet::session::{Bounds, Prompt, Question};
+use triplet::session::{Bounds, Memory, Prompt, Question, SessionOptions};
 use triplet::text::Vocabulary;
 use triplet::trp::{GuideMode, PromptItem, Task, Unit};
 use triplet::{Cpu, Error, Model, Session};
@@ -83,12 +83,18 @@ fn bits(session: &Session, reply: &Reply) -> Vec<u32> {
 }
 
 /// Runs the largest question on arenas of exactly the sizes that were asked for, and on smaller ones.
-fn check(model: &Model, width: usize, height: usize, prompts: usize, pixels: &[u8]) {
+fn check(
+    model: &Model,
+    [width, height]: [usize; 2],
+    prompts: usize,
+    cache: CacheType,
+    pixels: &[u8],
+) -> Memory {
     let picture = ImageView::rgb8(pixels, width, height).unwrap();
     let answer = full_answer(model, usize::MAX);
     let cells = model.encode(&picture).unwrap().tokens().rows();
     let positions = answer.len() + cells + PROMPT * prompts + 40;
-    let bounds = Bounds { width, height, positions, visual_prompts: prompts };
+    let bounds = Bounds { width, height, positions, visual_prompts: prompts, cache };
     let memory = model.memory(&bounds).unwrap();
     println!("{bounds:?}: {memory:?}");
     assert_eq!(model.memory(&bounds).unwrap(), memory);
@@ -96,7 +102,8 @@ fn check(model: &Model, width: usize, height: usize, prompts: usize, pixels: &[u
 
     let on = |arena: &Arena| model.backend().in_arena(arena.clone());
     let question = full_question(positions, answer.len(), prompts, cells);
-    let mut free = model.session().unwrap();
+    let options = SessionOptions { positions, cache };
+    let mut free = model.session_on(model.backend().clone(), options).unwrap();
     let expected = free.decode_tokens(&model.encode(&picture).unwrap(), &question, &answer).unwrap();
     let expected = bits(&free, &expected);
 
@@ -105,7 +112,7 @@ fn check(model: &Model, width: usize, height: usize, prompts: usize, pixels: &[u
         let (image_arena, session_arena) = (block(memory.image), block(memory.session));
         let image = model.encode_on(&on(&image_arena), &picture).unwrap();
         assert_eq!((image_arena.peak(), image_arena.taken()), (memory.image, memory.image_kept));
-        let mut session = model.session_on(on(&session_arena), positions).unwrap();
+        let mut session = model.session_on(on(&session_arena), options).unwrap();
         let kept = session_arena.taken();
         let maps = block(memory.reply);
         let question = Question { maps: maps.clone(), ..question.clone() };
@@ -134,13 +141,14 @@ fn check(model: &Model, width: usize, height: usize, prompts: usize, pixels: &[u
         let Err(Error::Memory { bytes, left: Some(left), .. }) = small.map(|_| ()) else { panic!("it fits") };
         assert!(bytes > left);
         let tight = block(session_arena.peak() - ALIGNMENT);
-        let mut session = model.session_on(on(&tight), positions).unwrap();
+        let mut session = model.session_on(on(&tight), options).unwrap();
         let refused = session.decode_tokens(&image, &question, &answer).map(|_| ());
         assert!(matches!(refused, Err(Error::Memory { left: Some(_), .. })), "{refused:?}");
         assert_eq!(tight.taken(), kept, "a question that is refused gives back what it took");
-        let none = model.session_on(on(&block(kept - ALIGNMENT)), positions).map(|_| ());
+        let none = model.session_on(on(&block(kept - ALIGNMENT)), options).map(|_| ());
         assert!(matches!(none, Err(Error::Memory { left: Some(_), .. })), "{none:?}");
     }
+    memory
 }
 
 fn noise(width: usize, height: usize) -> Vec<u8> {
@@ -151,9 +159,16 @@ fn noise(width: usize, height: usize) -> Vec<u8> {
 fn the_tiny_model_takes_what_was_asked() {
     for threads in [1, 2] {
         let model = Model::open_on(Cpu::with_threads(threads), dir()).unwrap();
-        check(&model, WIDTH, HEIGHT, 0, &noise(WIDTH, HEIGHT));
-        check(&model, WIDTH, HEIGHT, 2, &noise(WIDTH, HEIGHT));
-        check(&model, 61, 90, 1, &noise(61, 90));
+        let f32 = check(&model, [WIDTH, HEIGHT], 0, CacheType::F32, &noise(WIDTH, HEIGHT));
+        check(&model, [WIDTH, HEIGHT], 2, CacheType::F32, &noise(WIDTH, HEIGHT));
+        check(&model, [61, 90], 1, CacheType::F32, &noise(61, 90));
+        for cache in [CacheType::F16, CacheType::Int8] {
+            let less = check(&model, [WIDTH, HEIGHT], 0, cache, &noise(WIDTH, HEIGHT));
+            check(&model, [61, 90], 1, cache, &noise(61, 90));
+            // Two heads of eight numbers: eight columns of four bytes each, four, or three.
+            let expected = f32.kv_cache / 8 * cache.head_columns(8);
+            assert_eq!(less.kv_cache, expected.next_multiple_of(ALIGNMENT), "{cache:?}");
+        }
     }
 }
 
@@ -161,7 +176,8 @@ fn the_tiny_model_takes_what_was_asked() {
 fn the_shipped_model_takes_what_was_asked() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/tabletop/model");
     let model = Model::open_on(Cpu::with_threads(2), dir).unwrap();
-    check(&model, 160, 120, 0, &noise(160, 120));
+    check(&model, [160, 120], 0, CacheType::F32, &noise(160, 120));
+    check(&model, [160, 120], 0, CacheType::Int8, &noise(160, 120));
 }
 
 #[test]
@@ -172,9 +188,11 @@ fn an_adapter_has_room_for_every_group() {
     let image = model.encode(&picture).unwrap();
     let (answer, cells) = (full_answer(&model, 3), image.tokens().rows());
     let positions = answer.len() + cells + 40;
-    let bounds = Bounds { width: WIDTH, height: HEIGHT, positions, visual_prompts: 0 };
+    let bounds = Bounds { width: WIDTH, height: HEIGHT, positions, visual_prompts: 0, cache: CacheType::F32 };
     let arena = Arena::with_size(model.memory(&bounds).unwrap().session).unwrap();
-    let mut session = model.session_on(model.backend().in_arena(arena.clone()), positions).unwrap();
+    let mut session = model
+        .session_on(model.backend().in_arena(arena.clone()), SessionOptions::positions(positions))
+        .unwrap();
     let question = full_question(positions, answer.len(), 0, cells);
     let reply = session.decode_tokens(&image, &question, &answer).unwrap();
     let mut free = model.session().unwrap();
@@ -189,15 +207,16 @@ fn a_session_has_as_many_positions_as_were_asked_for() {
     let picture = noise(WIDTH, HEIGHT);
     let image = model.encode(&ImageView::rgb8(&picture, WIDTH, HEIGHT).unwrap()).unwrap();
     let cells = image.tokens().rows();
-    let mut session = model.session_on(model.backend().clone(), cells + 12).unwrap();
+    let mut session =
+        model.session_on(model.backend().clone(), SessionOptions::positions(cells + 12)).unwrap();
     let question = full_question(cells + 12, 0, 0, cells);
     let limit = session.ask(&image, &question).unwrap_err();
     let max = cells as u64 + 12;
     assert_eq!(limit, Error::Limit { limit: "positions", max, got: max + 1 });
     let question = full_question(cells + 5, 0, 0, cells);
     assert!(session.ask(&image, &question).unwrap().ids.len() <= 8);
-    let bounds = Bounds { width: 0, height: 5, positions: 9, visual_prompts: 0 };
+    let bounds = Bounds { width: 0, height: 5, positions: 9, visual_prompts: 0, cache: CacheType::F32 };
     assert!(matches!(model.memory(&bounds), Err(Error::Input { field: "image.width", .. })));
-    let bounds = Bounds { width: 5, height: 5, positions: 9, visual_prompts: 65 };
+    let bounds = Bounds { width: 5, height: 5, positions: 9, visual_prompts: 65, cache: CacheType::F32 };
     assert!(matches!(model.memory(&bounds), Err(Error::Limit { limit: "visual_prompts", .. })));
 }

@@ -4,11 +4,11 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use triplet::backend::Backend;
+use triplet::backend::{Backend, CacheType};
 use triplet::image::VisualPrompt;
 use triplet::language::Sampling;
 use triplet::reply::{Finish, Reply, Target};
-use triplet::session::{Control, EncodedImage, Event, Prompt, Question};
+use triplet::session::{Control, EncodedImage, Event, Prompt, Question, SessionOptions};
 use triplet::trp::{GuideMode, Plan, PlanItem, Task, Unit, parse};
 use triplet::{Cpu, Model, Session};
 
@@ -78,6 +78,33 @@ fn a_later_question_has_the_bits_of_a_fresh_session() {
     let reply = alone.decode_tokens(&images[0], &prompted, &outputs.ids("0.answer")).unwrap();
     // Scores are NaN on both sides, with the same bits.
     assert_eq!(given, bits(&alone, &reply));
+}
+
+#[test]
+fn a_session_with_a_smaller_cache_keeps_the_same_promises() {
+    let outputs = Outputs::open();
+    let picture = outputs.picture();
+    let exact = {
+        let model = model();
+        fresh(&model, &model.encode(&view(&picture)).unwrap(), &short(prompted()))
+    };
+    for cache in [CacheType::F16, CacheType::Int8] {
+        let options = SessionOptions { cache, ..SessionOptions::default() };
+        let run = |threads: usize, questions: &[Question]| {
+            let model = Model::open_on(Cpu::with_threads(threads), dir()).unwrap();
+            let mut session = model.session_on(model.backend().clone(), options).unwrap();
+            let image = session.encode(&view(&picture)).unwrap();
+            let mut answer = |question| {
+                let reply = session.ask(&image, question).unwrap();
+                bits(&session, &reply)
+            };
+            questions.iter().map(&mut answer).last().unwrap()
+        };
+        let fresh = run(1, &[short(prompted())]);
+        assert_ne!(fresh, exact, "{cache:?} rounds");
+        assert_eq!(run(2, &[short(prompted())]), fresh, "{cache:?}");
+        assert_eq!(run(5, &[short(prompted()), moved(), short(prompted())]), fresh, "{cache:?}");
+    }
 }
 
 #[test]

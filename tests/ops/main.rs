@@ -7,6 +7,7 @@ mod common;
 mod activate;
 mod attention;
 mod bits;
+mod cache;
 mod conv2d;
 mod errors;
 mod linear;

@@ -5,9 +5,10 @@ use alloc::vec::Vec;
 
 use super::super::Cpu;
 use super::super::attention;
+use super::super::cache::Held;
 use super::super::mat::Mat;
 use super::super::threads::Threads;
-use crate::backend::{Attention, Matrix, View};
+use crate::backend::{Attention, CacheType, Matrix, View};
 use crate::error::Result;
 
 /// The operands of every run of `tokens` rows.
@@ -38,21 +39,22 @@ pub(super) fn attention_each(
     let cols = e * attention.heads;
     let sequences = sequences([q, k, v], tokens)?;
     let alone = Cpu { threads: Threads::new(1), ..cpu.clone() };
-    let need = |cpu: &Cpu| attention::scratch(cpu, tokens, tokens, [d, e], attention);
+    let held = |x| Held::plain(x, attention.kv_heads);
+    let need = |cpu: &Cpu| attention::scratch(cpu, [tokens; 2], [d, e], CacheType::F32, attention);
     // Few sequences are shared out head by head.
     let shared = sequences.len() < 2 * cpu.threads.workers();
     let scratch = if shared { need(cpu) } else { need(&alone) * cpu.threads.workers() };
     cpu.matrix("attention_each", [q.rows(), cols], scratch, |out, scratch| {
         if shared {
             for (out, [q, k, v]) in out.chunks_mut((tokens * cols).max(1)).zip(sequences) {
-                attention::attention(cpu, q, k, v, attention, scratch, out);
+                attention::attention(cpu, q, held(k), held(v), attention, scratch, out);
             }
             return Ok(());
         }
         let cost = q.rows().saturating_mul(tokens).saturating_mul(attention.heads).saturating_mul(d + e);
         cpu.threads.blocks(cost, out, cols, [tokens, cols], scratch, |scratch, [first, _], mut out| {
             let [q, k, v] = sequences[first / tokens];
-            attention::attention(&alone, q, k, v, attention, scratch, out.whole());
+            attention::attention(&alone, q, held(k), held(v), attention, scratch, out.whole());
         });
         Ok(())
     })
