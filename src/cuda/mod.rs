@@ -7,11 +7,10 @@
 //!   driver refuses it or it gives wrong results on the device (`self_test.rs`); then the next simpler one serves.
 //! - An operation is a file with a launcher: sizes and parameters from checked operands (`operand.rs`), nothing else.
 //! - Memory comes from a pool (`pool.rs`) that keeps what it has: after the first frame of a shape nothing is allocated.
-//! - Launches wait in a queue (`queue.rs`) until something is read back or enough are there; a run of launches that comes
-//!   again is started as one graph.
+//! - Launches wait in a queue (`queue.rs`) until something is read back or enough are there; a run of kernels that comes
+//!   again, a frame or a step of an answer, is started as one graph.
 //!
-//! What a device loses: after [`Error::Device`](crate::Error::Device) with `lost` nothing on it can be used again. The
-//! program goes on by opening the model on another backend, the CPU for one.
+//! What a device loses: after [`Error::Device`] with `lost` nothing on it can be used again. The program goes on by opening the model on another backend, the CPU for one.
 #![deny(unsafe_code)]
 
 mod activate;
@@ -53,7 +52,7 @@ pub use pool::Block;
 pub use signature::{Argument, Parameter, Signature};
 pub use transfer::OnUpload;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::weights::{Dtype, Scheme};
 use constants::Constants;
 use driver::{DeviceInfo, Driver, Stream};
@@ -108,8 +107,7 @@ impl Cuda {
     /// The GPU of a number, from 0, with this machine's driver.
     ///
     /// # Errors
-    /// [`Error::Device`](crate::Error::Device) where there is no driver or it refuses; [`Error::Input`](crate::Error::Input)
-    /// `device` where there is no such GPU.
+    /// [`Error::Device`] where there is no driver or it refuses; [`Error::Input`] `device` where there is no such GPU.
     pub fn open(ordinal: usize) -> Result<Cuda> {
         Cuda::with_driver(&Driver::open()?, ordinal)
     }
@@ -134,7 +132,7 @@ impl Cuda {
         let kernels = Kernels::load(&context)?;
         let mapped = context.info().integrated;
         let shared = Shared {
-            queue: Mutex::new(Queue::new(context.has_graphs())),
+            queue: Mutex::new(Queue::new(context.no_graphs())),
             transfer: Mutex::new(Transfer::new(&context)?),
             constants: Mutex::new(Constants::default()),
             pool: Arc::new(Pool::new(&context, false)),
@@ -183,10 +181,16 @@ impl Cuda {
         [self.shared.weights.held_bytes(), self.shared.pool.held_bytes()]
     }
 
+    /// Why launches go to the device one by one: the driver lacks graphs, or refused one with this error. `None` while runs that
+    /// come again are started as graphs.
+    pub fn no_graphs(&self) -> Option<Error> {
+        self.shared.queue().no_graphs().cloned()
+    }
+
     /// Waits until everything is computed.
     ///
     /// # Errors
-    /// [`Error::Device`](crate::Error::Device).
+    /// [`Error::Device`].
     pub fn synchronize(&self) -> Result<()> {
         self.flush()?;
         self.shared.stream.synchronize()

@@ -40,6 +40,7 @@ pub(super) fn choose(cuda: &Cuda) -> Result<()> {
                     format!("{} gives wrong results on {}: {reason}", cuda.variant(kernel), cuda.info().name);
                 return Err(Error::Device { call: "self-test", reason, lost: false });
             }
+            cuda.shared.queue().forget_graphs();
         }
     }
     Ok(())

@@ -28,11 +28,13 @@ fn everything() -> Result<Vec<u8>> {
     let arguments = [memory.pointer().address(), 7];
     let shape = [[3, 1, 1], [256, 1, 1]];
     stream.launch(&function, shape, 4096, &arguments)?;
-    let graph = stream.record(|| {
-        stream.launch(&function, shape, 4096, &arguments)?;
-        stream.fill(memory.pointer(), 512, 9)
-    })?;
+    let mut graph = context.graph()?;
+    graph.launch(&function, shape, 4096, &arguments)?;
+    graph.fill(memory.pointer(), 512, 9)?;
+    graph.launch(&function, shape, 4096, &arguments)?;
+    let mut graph = graph.finish()?;
     stream.launch_graph(&graph)?;
+    graph.set_launch(2, &function, [[5, 1, 1], [64, 1, 1]], 0, &[memory.pointer().address(), 8])?;
     stream.launch_graph(&graph)?;
     stream.download(&memory, 256, &mut host, 512)?;
     let end = stream.event()?;
@@ -49,10 +51,14 @@ fn copies_launches_and_graphs_arrive() {
     assert!(bytes[..256].iter().all(|&byte| byte == 9));
     assert!(bytes[256..].iter().zip(0..=255).all(|(&byte, i)| byte == i));
     StandIn::with(|all| {
-        assert_eq!((all.launches.len(), all.from_graphs), (3, 4));
-        for launch in &all.launches {
-            assert_eq!((launch.entry.as_str(), launch.grid, launch.block), ("twice", [3, 1, 1], [256, 1, 1]));
-            assert_eq!((launch.parameters[1], launch.shared), (7, 4096));
+        assert_eq!((all.launches.len(), all.from_graphs), (5, 6));
+        for (i, launch) in all.launches.iter().enumerate() {
+            let (grid, block, number, shared) = match i {
+                4 => ([5, 1, 1], [64, 1, 1], 8, 0), // set anew
+                _ => ([3, 1, 1], [256, 1, 1], 7, 4096),
+            };
+            assert_eq!((launch.entry.as_str(), launch.grid, launch.block), ("twice", grid, block));
+            assert_eq!((launch.parameters[1], launch.shared), (number, shared));
             assert_eq!(&*launch.ptx, PTX);
         }
         assert!(all.leaks().is_empty() && all.misuse.is_empty(), "{:?} {:?}", all.leaks(), all.misuse);
@@ -141,12 +147,59 @@ fn old_and_incomplete_drivers_are_named() {
         let error = stand_in::open(Settings { missing: vec![name], ..Settings::default() }).err().unwrap();
         assert!(matches!(error, Error::Device { call, lost: false, .. } if call == name), "{error}");
     }
-    // Before CUDA 11 the release had another name, before 11.4 there were no graphs.
-    let old = vec!["cuDevicePrimaryCtxRelease_v2", "cuGraphInstantiateWithFlags"];
-    StandIn::start(Settings { version: 10020, missing: old, ..Settings::default() });
-    let error = everything().unwrap_err();
-    assert!(error.to_string().contains("no graphs"), "{error}");
-    assert!(StandIn::with(|all| all.leaks()).is_empty());
+    // Before CUDA 11 some functions had other names, before 11.4 graphs were made ready by another one.
+    let old = ["cuDevicePrimaryCtxRelease_v2", "cuGraphInstantiateWithFlags", "cuGraphInstantiate_v2"];
+    for count in 1..=old.len() {
+        StandIn::start(Settings { version: 10020, missing: old[..count].to_vec(), ..Settings::default() });
+        everything().unwrap();
+        let all_gone = StandIn::with(|all| all.leaks().is_empty() && all.misuse.is_empty());
+        assert!(all_gone, "{:?}", old[count - 1]);
+    }
+    for name in GRAPHS {
+        StandIn::start(Settings { missing: vec![name], ..Settings::default() });
+        let error = everything().unwrap_err();
+        assert!(error.to_string().contains("lacks functions for graphs"), "{name}: {error}");
+        assert!(StandIn::with(|all| all.leaks()).is_empty());
+    }
+}
+
+/// What all graphs need.
+const GRAPHS: [&str; 7] = [
+    "cuGraphCreate",
+    "cuGraphAddKernelNode",
+    "cuGraphAddMemsetNode",
+    "cuGraphExecKernelNodeSetParams",
+    "cuGraphLaunch",
+    "cuGraphExecDestroy",
+    "cuGraphDestroy",
+];
+
+/// The same failures where a graph is made ready as before CUDA 11.4.
+#[test]
+fn an_old_driver_that_refuses_a_graph_is_named() {
+    let old = || Settings { missing: vec!["cuGraphInstantiateWithFlags"], ..Settings::default() };
+    StandIn::start(old());
+    everything().unwrap();
+    let index = StandIn::with(|all| all.calls.iter().position(|&call| call == "cuGraphInstantiate"));
+    for code in CODES {
+        StandIn::start(Settings { fail: Some((index.unwrap(), code)), ..old() });
+        let error = everything().unwrap_err();
+        assert!(matches!(error, Error::Device { call: "cuGraphInstantiate", .. }), "{error}");
+        assert!(StandIn::with(|all| all.leaks()).is_empty());
+    }
+}
+
+#[test]
+fn a_place_that_a_graph_has_not_is_refused() {
+    let context = stand_in::open(Settings::default()).unwrap().context(0).unwrap();
+    let module = context.module("twice.ptx", PTX).unwrap();
+    let function = module.function("twice", 0).unwrap();
+    let mut graph = context.graph().unwrap();
+    graph.launch(&function, [[1; 3], [32, 1, 1]], 0, &[0, 0]).unwrap();
+    assert!(graph.launch(&function, [[1; 3], [32, 1, 1]], 0, &[0; 25]).is_err());
+    let mut graph = graph.finish().unwrap();
+    let error = graph.set_launch(1, &function, [[1; 3], [32, 1, 1]], 0, &[0, 0]).unwrap_err();
+    assert_eq!(error.to_string(), "graph: launch 1 of 1");
 }
 
 #[test]

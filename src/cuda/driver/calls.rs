@@ -9,7 +9,8 @@ use core::ffi::{CStr, c_char, c_int, c_uchar, c_uint, c_void};
 use core::mem;
 
 use cust::sys::{
-    CUcontext, CUdevice, CUdeviceptr, CUevent, CUfunction, CUgraph, CUgraphExec, CUmodule, CUstream,
+    CUDA_KERNEL_NODE_PARAMS, CUDA_MEMSET_NODE_PARAMS, CUcontext, CUdevice, CUdeviceptr, CUevent, CUfunction,
+    CUgraph, CUgraphExec, CUgraphNode, CUmodule, CUstream,
 };
 
 use crate::error::{Error, Result};
@@ -70,18 +71,44 @@ pub(super) struct Calls {
         *mut *mut c_void,
         *mut *mut c_void,
     ) -> Code,
-    /// `None` where the driver is older than CUDA 11.4.
+    /// `None` where the driver lacks one of them.
     pub(super) graphs: Option<GraphCalls>,
 }
 
-/// Graphs: sequences of launches that are started at once.
+/// Graphs: sequences of launches that are started at once. All of them are in drivers of CUDA 10.2.
 pub(super) struct GraphCalls {
-    pub(super) stream_begin_capture: unsafe extern "C" fn(CUstream, c_int) -> Code,
-    pub(super) stream_end_capture: unsafe extern "C" fn(CUstream, *mut CUgraph) -> Code,
-    pub(super) graph_instantiate: unsafe extern "C" fn(*mut CUgraphExec, CUgraph, u64) -> Code,
+    pub(super) graph_create: unsafe extern "C" fn(*mut CUgraph, c_uint) -> Code,
+    pub(super) add_kernel_node: unsafe extern "C" fn(
+        *mut CUgraphNode,
+        CUgraph,
+        *const CUgraphNode,
+        usize,
+        *const CUDA_KERNEL_NODE_PARAMS,
+    ) -> Code,
+    pub(super) add_memset_node: unsafe extern "C" fn(
+        *mut CUgraphNode,
+        CUgraph,
+        *const CUgraphNode,
+        usize,
+        *const CUDA_MEMSET_NODE_PARAMS,
+        CUcontext,
+    ) -> Code,
+    pub(super) instantiate: Instantiate,
+    pub(super) set_kernel_node:
+        unsafe extern "C" fn(CUgraphExec, CUgraphNode, *const CUDA_KERNEL_NODE_PARAMS) -> Code,
     pub(super) graph_launch: unsafe extern "C" fn(CUgraphExec, CUstream) -> Code,
     pub(super) graph_exec_destroy: unsafe extern "C" fn(CUgraphExec) -> Code,
     pub(super) graph_destroy: unsafe extern "C" fn(CUgraph) -> Code,
+}
+
+/// How a graph is made ready to start.
+pub(super) enum Instantiate {
+    /// From CUDA 11.4 on.
+    WithFlags(unsafe extern "C" fn(*mut CUgraphExec, CUgraph, u64) -> Code),
+    /// Before that: with a place for the node that is wrong, and for words about it.
+    WithLog(
+        unsafe extern "C" fn(*mut CUgraphExec, CUgraph, *mut CUgraphNode, *mut c_char, usize) -> Code,
+    ),
 }
 
 impl Calls {
@@ -144,10 +171,19 @@ impl GraphCalls {
     unsafe fn find(find: Find) -> Result<GraphCalls> {
         // SAFETY: as in `Calls::find`.
         unsafe {
+            let instantiate = match function(find, c"cuGraphInstantiateWithFlags") {
+                Ok(found) => Instantiate::WithFlags(found),
+                Err(_) => Instantiate::WithLog(
+                    function(find, c"cuGraphInstantiate_v2")
+                        .or_else(|_| function(find, c"cuGraphInstantiate"))?,
+                ),
+            };
             Ok(GraphCalls {
-                stream_begin_capture: function(find, c"cuStreamBeginCapture_v2")?,
-                stream_end_capture: function(find, c"cuStreamEndCapture")?,
-                graph_instantiate: function(find, c"cuGraphInstantiateWithFlags")?,
+                graph_create: function(find, c"cuGraphCreate")?,
+                add_kernel_node: function(find, c"cuGraphAddKernelNode")?,
+                add_memset_node: function(find, c"cuGraphAddMemsetNode")?,
+                instantiate,
+                set_kernel_node: function(find, c"cuGraphExecKernelNodeSetParams")?,
                 graph_launch: function(find, c"cuGraphLaunch")?,
                 graph_exec_destroy: function(find, c"cuGraphExecDestroy")?,
                 graph_destroy: function(find, c"cuGraphDestroy")?,

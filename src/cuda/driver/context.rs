@@ -142,6 +142,10 @@ impl Context {
         &self.inner.driver.calls
     }
 
+    pub(super) fn raw(&self) -> CUcontext {
+        self.inner.raw
+    }
+
     /// Makes the context current on this thread until the guard is dropped.
     pub(super) fn enter(&self) -> Result<Current<'_>> {
         if let Some(lost) = self.lost() {

@@ -26,7 +26,7 @@ use std::sync::OnceLock;
 
 pub use context::{Context, DeviceInfo};
 pub use event::Event;
-pub use graph::Graph;
+pub use graph::{Graph, GraphBuilder};
 pub use memory::{DeviceMemory, DevicePointer, HostMemory};
 pub use module::{Function, Module};
 pub use stream::{MAX_ARGUMENTS, Stream};

@@ -25,6 +25,34 @@ unsafe impl Sync for Stream {}
 /// Most parameters of a kernel.
 pub const MAX_ARGUMENTS: usize = 24;
 
+/// Arguments as the driver reads them: eight bytes each, of which a narrower parameter takes the first.
+pub(super) struct Arguments {
+    values: [u64; MAX_ARGUMENTS],
+    pointers: [*mut c_void; MAX_ARGUMENTS],
+}
+
+impl Arguments {
+    /// # Errors
+    /// [`Error::Shape`] for more than [`MAX_ARGUMENTS`].
+    pub(super) fn new(given: &[u64]) -> Result<Arguments> {
+        let mut values = [0; MAX_ARGUMENTS];
+        let Some(room) = values.get_mut(..given.len()) else {
+            let reason = format!("{} arguments of at most {MAX_ARGUMENTS}", given.len());
+            return Err(Error::Shape { operand: "launch", reason });
+        };
+        room.copy_from_slice(given);
+        Ok(Arguments { values, pointers: [ptr::null_mut(); MAX_ARGUMENTS] })
+    }
+
+    /// Where each argument is. Right until this moves.
+    pub(super) fn pointers(&mut self) -> *mut *mut c_void {
+        for (pointer, value) in self.pointers.iter_mut().zip(&mut self.values) {
+            *pointer = ptr::from_mut(value).cast();
+        }
+        self.pointers.as_mut_ptr()
+    }
+}
+
 impl Context {
     /// A stream of its own, which does not wait for the default stream.
     ///
@@ -120,13 +148,7 @@ impl Stream {
         shared: u32,
         arguments: &[u64],
     ) -> Result<()> {
-        self.ensure("launch", Some(arguments.len()), MAX_ARGUMENTS)?;
-        let mut values = [0u64; MAX_ARGUMENTS];
-        let mut pointers: [*mut c_void; MAX_ARGUMENTS] = [ptr::null_mut(); MAX_ARGUMENTS];
-        for ((value, pointer), argument) in values.iter_mut().zip(&mut pointers).zip(arguments) {
-            *value = *argument;
-            *pointer = ptr::from_mut(value).cast();
-        }
+        let mut arguments = Arguments::new(arguments)?;
         let _current = self.context.enter()?;
         // SAFETY: the function is of this context and its module is there; every parameter has eight bytes, which the
         // driver copies before it returns.
@@ -141,7 +163,7 @@ impl Stream {
                 block[2],
                 shared,
                 self.raw,
-                pointers.as_mut_ptr(),
+                arguments.pointers(),
                 ptr::null_mut(),
             )
         };

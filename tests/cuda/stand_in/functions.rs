@@ -3,6 +3,8 @@
 use std::ffi::{CStr, CString, c_char, c_int, c_uchar, c_uint, c_void};
 use std::ptr;
 
+use cust::sys::{CUDA_KERNEL_NODE_PARAMS, CUDA_MEMSET_NODE_PARAMS};
+
 use super::state::{
     INVALID_CONTEXT, INVALID_PTX, INVALID_VALUE, Launch, NOT_FOUND, OUT_OF_MEMORY, StandIn, Work,
 };
@@ -50,9 +52,12 @@ pub fn function(name: &CStr) -> *const c_void {
         "cuModuleGetFunction" => module_function as *const c_void,
         "cuFuncSetAttribute" => function_attribute as *const c_void,
         "cuLaunchKernel" => launch as *const c_void,
-        "cuStreamBeginCapture_v2" => begin_capture as *const c_void,
-        "cuStreamEndCapture" => end_capture as *const c_void,
+        "cuGraphCreate" => graph_create as *const c_void,
+        "cuGraphAddKernelNode" => add_kernel_node as *const c_void,
+        "cuGraphAddMemsetNode" => add_memset_node as *const c_void,
         "cuGraphInstantiateWithFlags" => instantiate as *const c_void,
+        "cuGraphInstantiate_v2" | "cuGraphInstantiate" => instantiate_with_log as *const c_void,
+        "cuGraphExecKernelNodeSetParams" => set_kernel_node as *const c_void,
         "cuGraphLaunch" => graph_launch as *const c_void,
         "cuGraphExecDestroy" => instance_destroy as *const c_void,
         "cuGraphDestroy" => graph_destroy as *const c_void,
@@ -198,9 +203,6 @@ extern "C" fn memory_info(free: *mut usize, total: *mut usize) -> c_int {
 
 extern "C" fn allocate(out: *mut u64, bytes: usize) -> c_int {
     inside("cuMemAlloc", |all| {
-        if all.capture.is_some() {
-            return all.wrong("memory during a capture", 900);
-        }
         let used: usize = all.device.values().map(Vec::len).sum();
         if bytes == 0 {
             return all.wrong("no bytes", INVALID_VALUE);
@@ -241,8 +243,8 @@ extern "C" fn host_pointer(out: *mut u64, start: *mut c_void, _flags: c_uint) ->
 
 extern "C" fn upload(to: u64, from: *const c_void, bytes: usize, stream: u64) -> c_int {
     inside("cuMemcpyHtoDAsync", |all| {
-        if !all.streams.contains(&stream) || all.capture.is_some() {
-            return all.wrong("a copy in no stream, or in a capture", INVALID_VALUE);
+        if !all.streams.contains(&stream) {
+            return all.wrong("a copy in no stream", INVALID_VALUE);
         }
         // SAFETY: the caller of a driver's function gives bytes that can be read.
         let from = unsafe { std::slice::from_raw_parts(from.cast::<u8>(), bytes) };
@@ -256,8 +258,8 @@ extern "C" fn upload(to: u64, from: *const c_void, bytes: usize, stream: u64) ->
 
 extern "C" fn download(to: *mut c_void, from: u64, bytes: usize, stream: u64) -> c_int {
     inside("cuMemcpyDtoHAsync", |all| {
-        if !all.streams.contains(&stream) || all.capture.is_some() {
-            return all.wrong("a copy in no stream, or in a capture", INVALID_VALUE);
+        if !all.streams.contains(&stream) {
+            return all.wrong("a copy in no stream", INVALID_VALUE);
         }
         // SAFETY: the caller of a driver's function gives bytes that can be written.
         let to = unsafe { std::slice::from_raw_parts_mut(to.cast::<u8>(), bytes) };
@@ -275,7 +277,7 @@ extern "C" fn fill(start: u64, value: c_uchar, bytes: usize, stream: u64) -> c_i
         if !all.streams.contains(&stream) {
             return all.wrong("no stream", INVALID_VALUE);
         }
-        all.give(Work::Fill(start, bytes, value))
+        all.run(Work::Fill(start, bytes, value))
     })
 }
 
@@ -292,9 +294,9 @@ extern "C" fn stream_destroy(stream: u64) -> c_int {
 }
 
 extern "C" fn stream_synchronize(stream: u64) -> c_int {
-    inside("cuStreamSynchronize", |all| match all.streams.contains(&stream) && all.capture.is_none() {
+    inside("cuStreamSynchronize", |all| match all.streams.contains(&stream) {
         true => 0,
-        false => all.wrong("no stream, or a capture", INVALID_VALUE),
+        false => all.wrong("no stream", INVALID_VALUE),
     })
 }
 
@@ -356,9 +358,6 @@ extern "C" fn module_load(
         }
     };
     let code = inside("cuModuleLoadDataEx", |all| {
-        if all.capture.is_some() {
-            return all.wrong("a module during a capture", 900);
-        }
         if all.settings.refused.iter().any(|part| text.contains(part)) {
             return INVALID_PTX;
         }
@@ -418,25 +417,47 @@ extern "C" fn launch(
     parameters: *const *const u64,
     extra: *const *const c_void,
 ) -> c_int {
+    let shape = [[grid_x, grid_y, grid_z], [block_x, block_y, block_z]];
     inside("cuLaunchKernel", |all| {
-        assert!(extra.is_null());
-        let Some((module, entry)) = all.functions.get(&function) else {
-            return all.wrong("no function", INVALID_VALUE);
-        };
-        let ptx = all.modules[module].clone();
-        let entry = entry.to_str().unwrap().to_owned();
-        let (grid, block) = ([grid_x, grid_y, grid_z], [block_x, block_y, block_z]);
-        let threads: u64 = block.iter().map(|&side| u64::from(side)).product();
-        let sides = grid[0] > 0 && (1..65536).contains(&grid[1]) && (1..65536).contains(&grid[2]);
-        if !sides || threads == 0 || threads > 1024 || !all.streams.contains(&stream) {
-            return all.wrong(format!("{entry}: grid {grid:?}, block {block:?}"), INVALID_VALUE);
+        if !all.streams.contains(&stream) {
+            return all.wrong("a launch in no stream", INVALID_VALUE);
         }
-        let count = parameter_count(&ptx, &entry);
-        // SAFETY: as many parameters as the kernel has, each with eight bytes.
-        let parameters = (0..count).map(|i| unsafe { **parameters.add(i) }).collect();
-        let launch = Launch { ptx, entry, grid, block, shared, parameters };
-        all.give(Work::Launch(launch))
+        match kernel(all, function, shape, shared, parameters, extra) {
+            Some(launch) => all.run(Work::Launch(launch)),
+            None => INVALID_VALUE,
+        }
     })
+}
+
+/// A launch, where the driver takes it.
+fn kernel(
+    all: &mut StandIn,
+    function: u64,
+    [grid, block]: [[u32; 3]; 2],
+    shared: u32,
+    parameters: *const *const u64,
+    extra: *const *const c_void,
+) -> Option<Launch> {
+    assert!(extra.is_null());
+    let Some((module, entry)) = all.functions.get(&function) else {
+        all.wrong("no function", INVALID_VALUE);
+        return None;
+    };
+    let Some(ptx) = all.modules.get(module).cloned() else {
+        all.wrong("a function of a module that is gone", INVALID_VALUE);
+        return None;
+    };
+    let entry = entry.to_str().unwrap().to_owned();
+    let threads: u64 = block.iter().map(|&side| u64::from(side)).product();
+    let sides = grid[0] > 0 && (1..65536).contains(&grid[1]) && (1..65536).contains(&grid[2]);
+    if !sides || threads == 0 || threads > 1024 {
+        all.wrong(format!("{entry}: grid {grid:?}, block {block:?}"), INVALID_VALUE);
+        return None;
+    }
+    let count = parameter_count(&ptx, &entry);
+    // SAFETY: as many parameters as the kernel has, each with eight bytes.
+    let parameters = (0..count).map(|i| unsafe { **parameters.add(i) }).collect();
+    Some(Launch { ptx, entry, grid, block, shared, parameters })
 }
 
 /// Number of `.param` between an entry's parentheses.
@@ -446,51 +467,122 @@ fn parameter_count(ptx: &str, entry: &str) -> usize {
     text.matches(".param").count()
 }
 
-extern "C" fn begin_capture(stream: u64, mode: c_int) -> c_int {
-    inside("cuStreamBeginCapture", |all| {
-        assert_eq!(mode, 1, "of this thread");
-        if !all.streams.contains(&stream) || all.capture.is_some() {
-            return all.wrong("no stream, or a capture already", INVALID_VALUE);
-        }
-        all.capture = Some(Vec::new());
-        0
-    })
-}
-
-extern "C" fn end_capture(_stream: u64, out: *mut u64) -> c_int {
-    StandIn::with(|all| {
-        let code = all.called("cuStreamEndCapture");
-        let Some(launches) = all.capture.take() else {
-            return all.wrong("no capture", INVALID_VALUE);
-        };
-        if let Some(code) = code {
-            return code;
-        }
+extern "C" fn graph_create(out: *mut u64, flags: c_uint) -> c_int {
+    inside("cuGraphCreate", |all| {
+        assert_eq!(flags, 0);
         let graph = all.fresh(0);
-        all.graphs.insert(graph, launches);
+        all.graphs.insert(graph, Vec::new());
         put(out, graph)
     })
 }
 
+/// Adds a node to a graph; it must come after the last one alone.
+fn add(all: &mut StandIn, out: *mut u64, graph: u64, after: *const u64, count: usize, work: Work) -> c_int {
+    let node = all.fresh(0);
+    let Some(nodes) = all.graphs.get_mut(&graph) else {
+        return all.wrong("no graph", INVALID_VALUE);
+    };
+    let last = nodes.last().map(|(node, _)| *node);
+    // SAFETY: the caller of a driver's function gives as many nodes.
+    let after: Vec<u64> = (0..count).map(|i| unsafe { *after.add(i) }).collect();
+    if after != Vec::from_iter(last) {
+        return all.wrong("nodes that are not one after the other", INVALID_VALUE);
+    }
+    nodes.push((node, work));
+    put(out, node)
+}
+
+/// Reads a kernel's node.
+fn node_launch(all: &mut StandIn, node: *const CUDA_KERNEL_NODE_PARAMS) -> Option<Launch> {
+    // SAFETY: the caller of a driver's function gives what can be read.
+    let node = unsafe { &*node };
+    let grid = [node.gridDimX, node.gridDimY, node.gridDimZ];
+    let block = [node.blockDimX, node.blockDimY, node.blockDimZ];
+    let (parameters, extra) = (node.kernelParams.cast_const().cast(), node.extra.cast_const().cast());
+    kernel(all, node.func as u64, [grid, block], node.sharedMemBytes, parameters, extra)
+}
+
+extern "C" fn add_kernel_node(
+    out: *mut u64,
+    graph: u64,
+    after: *const u64,
+    count: usize,
+    node: *const CUDA_KERNEL_NODE_PARAMS,
+) -> c_int {
+    inside("cuGraphAddKernelNode", |all| match node_launch(all, node) {
+        Some(launch) => add(all, out, graph, after, count, Work::Launch(launch)),
+        None => INVALID_VALUE,
+    })
+}
+
+extern "C" fn add_memset_node(
+    out: *mut u64,
+    graph: u64,
+    after: *const u64,
+    count: usize,
+    node: *const CUDA_MEMSET_NODE_PARAMS,
+    context: u64,
+) -> c_int {
+    inside("cuGraphAddMemsetNode", |all| {
+        // SAFETY: the caller of a driver's function gives what can be read.
+        let node = unsafe { *node };
+        if context != CONTEXT || node.elementSize != 1 || node.height != 1 || node.value > 255 {
+            return all.wrong("a fill that is not one of bytes", INVALID_VALUE);
+        }
+        add(all, out, graph, after, count, Work::Fill(node.dst, node.width, node.value as u8))
+    })
+}
+
 extern "C" fn instantiate(out: *mut u64, graph: u64, _flags: u64) -> c_int {
-    inside("cuGraphInstantiateWithFlags", |all| {
-        let Some(launches) = all.graphs.get(&graph).cloned() else {
-            return all.wrong("no graph", INVALID_VALUE);
-        };
-        let instance = all.fresh(0);
-        all.instances.insert(instance, launches);
-        put(out, instance)
+    inside("cuGraphInstantiateWithFlags", |all| ready(all, out, graph))
+}
+
+extern "C" fn instantiate_with_log(
+    out: *mut u64,
+    graph: u64,
+    node: *mut u64,
+    log: *mut c_char,
+    len: usize,
+) -> c_int {
+    inside("cuGraphInstantiate", |all| {
+        assert!(!node.is_null() && !log.is_null() && len > 0);
+        ready(all, out, graph)
+    })
+}
+
+fn ready(all: &mut StandIn, out: *mut u64, graph: u64) -> c_int {
+    let Some(nodes) = all.graphs.get(&graph).cloned() else {
+        return all.wrong("no graph", INVALID_VALUE);
+    };
+    let instance = all.fresh(0);
+    all.instances.insert(instance, (graph, nodes));
+    put(out, instance)
+}
+
+extern "C" fn set_kernel_node(instance: u64, node: u64, to: *const CUDA_KERNEL_NODE_PARAMS) -> c_int {
+    inside("cuGraphExecKernelNodeSetParams", |all| {
+        let Some(launch) = node_launch(all, to) else { return INVALID_VALUE };
+        let graphs = &all.graphs;
+        let found = all.instances.get_mut(&instance).filter(|(graph, _)| graphs.contains_key(graph));
+        let place = found.and_then(|(_, nodes)| nodes.iter_mut().find(|(other, _)| *other == node));
+        match place {
+            Some((_, Work::Launch(held))) if held.entry == launch.entry && held.ptx == launch.ptx => {
+                *held = launch;
+                0
+            }
+            _ => all.wrong("no node of this kernel", INVALID_VALUE),
+        }
     })
 }
 
 extern "C" fn graph_launch(instance: u64, stream: u64) -> c_int {
     inside("cuGraphLaunch", |all| {
-        let Some(launches) = all.instances.get(&instance).cloned().filter(|_| all.streams.contains(&stream))
-        else {
+        let found = all.instances.get(&instance).filter(|_| all.streams.contains(&stream));
+        let Some((_, nodes)) = found.cloned() else {
             return all.wrong("no graph or stream", INVALID_VALUE);
         };
-        all.from_graphs += launches.len();
-        launches.into_iter().map(|work| all.run(work)).find(|&code| code != 0).unwrap_or(0)
+        all.from_graphs += nodes.len();
+        nodes.into_iter().map(|(_, work)| all.run(work)).find(|&code| code != 0).unwrap_or(0)
     })
 }
 

@@ -87,6 +87,9 @@ pub enum Work {
     Fill(u64, usize, u8),
 }
 
+/// Nodes of a graph: handle and work.
+pub type Nodes = Vec<(u64, Work)>;
+
 /// Everything handed out, and the calls so far.
 pub struct StandIn {
     pub settings: Settings,
@@ -103,10 +106,10 @@ pub struct StandIn {
     pub modules: BTreeMap<u64, Rc<str>>,
     /// By handle: module and entry.
     pub functions: BTreeMap<u64, (u64, CString)>,
-    pub graphs: BTreeMap<u64, Vec<Work>>,
-    pub instances: BTreeMap<u64, Vec<Work>>,
-    /// What a capture that runs has recorded.
-    pub capture: Option<Vec<Work>>,
+    /// Nodes by handle, in order.
+    pub graphs: BTreeMap<u64, Nodes>,
+    /// The graph that each was made of, and its nodes.
+    pub instances: BTreeMap<u64, (u64, Nodes)>,
     /// Launches that ran.
     pub launches: Vec<Launch>,
     /// Number of launches and fills started through graphs.
@@ -133,7 +136,6 @@ impl StandIn {
             functions: BTreeMap::new(),
             graphs: BTreeMap::new(),
             instances: BTreeMap::new(),
-            capture: None,
             launches: Vec::new(),
             from_graphs: 0,
             downloads: Vec::new(),
@@ -179,17 +181,6 @@ impl StandIn {
         code
     }
 
-    /// Does work, or records it where a capture runs.
-    pub fn give(&mut self, work: Work) -> i32 {
-        match &mut self.capture {
-            Some(capture) => {
-                capture.push(work);
-                0
-            }
-            None => self.run(work),
-        }
-    }
-
     /// Does work.
     pub fn run(&mut self, work: Work) -> i32 {
         match work {
@@ -229,7 +220,6 @@ impl StandIn {
             ("modules", self.modules.len()),
             ("graphs", self.graphs.len()),
             ("graph instances", self.instances.len()),
-            ("captures", usize::from(self.capture.is_some())),
         ];
         let held = counts.into_iter().filter(|&(_, count)| count > 0);
         held.map(|(what, count)| format!("{count} {what}")).collect()
