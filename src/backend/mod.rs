@@ -466,4 +466,21 @@ pub trait Backend: Clone + Send + Sync {
     /// # Errors
     /// [`Error::Shape`] where `logits` is not one row.
     fn select_token(&self, logits: View<Self>, select: &mut SelectToken) -> Result<Selected>;
+
+    /// As [`Backend::select_token`] where `hidden`, which the logits were made of, is finite; `None` where it is not. A device
+    /// answers both at once.
+    ///
+    /// # Errors
+    /// As [`Backend::select_token`].
+    fn select_finite(
+        &self,
+        hidden: View<Self>,
+        logits: View<Self>,
+        select: &mut SelectToken,
+    ) -> Result<Option<Selected>> {
+        if !self.is_finite(hidden)? {
+            return Ok(None);
+        }
+        self.select_token(logits, select).map(Some)
+    }
 }

@@ -26,6 +26,9 @@ use crate::weights::{Quantised, Tensor};
 /// A byte that makes NaN of every float.
 const NAN: u8 = 0xFF;
 
+/// Most blocks that are kept for [`Cuda::early`]: for as many threads that choose tokens at once.
+const MOST_EARLY: usize = 16;
+
 /// What a thread left behind that panicked is sound: nothing under these locks is half done between calls.
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -66,6 +69,35 @@ impl Cuda {
         self.flush()?;
         self.shared.transfer().upload(&self.shared.stream, &block, bytes, false)?;
         Ok(block)
+    }
+
+    /// As [`Cuda::uploaded`] without ending the run of launches that waits: nothing of it touches the block.
+    /// [`Cuda::keep_early`] takes the block once its launches were waited for.
+    pub(super) fn early(&self, what: &'static str, bytes: &[u8]) -> Result<Block> {
+        let kept = {
+            let mut early = locked(&self.shared.early);
+            let index = early.iter().position(|block| block.bytes() == bytes.len());
+            index.map(|index| early.swap_remove(index))
+        };
+        let block = match kept {
+            Some(block) => block,
+            None => {
+                let block = self.shared.pool.take(what, bytes.len())?;
+                // What waits may still use what this was before.
+                self.flush()?;
+                block
+            }
+        };
+        self.shared.transfer().upload(&self.shared.stream, &block, bytes, false)?;
+        Ok(block)
+    }
+
+    /// Keeps a block of [`Cuda::early`] for the next call; no launch that waits uses it.
+    pub(super) fn keep_early(&self, block: Block) {
+        let mut early = locked(&self.shared.early);
+        if early.len() < MOST_EARLY {
+            early.push(block);
+        }
     }
 
     /// A block of weights.
@@ -290,6 +322,17 @@ impl Backend for Cuda {
 
     fn select_token(&self, logits: View<Cuda>, select: &mut SelectToken) -> Result<Selected> {
         check::select_token(logits)?;
-        select_token::select_token(self, logits, select)
+        let selected = select_token::select_token(self, None, logits, select)?;
+        Ok(selected.unwrap_or(Selected::NotFinite))
+    }
+
+    fn select_finite(
+        &self,
+        hidden: View<Cuda>,
+        logits: View<Cuda>,
+        select: &mut SelectToken,
+    ) -> Result<Option<Selected>> {
+        check::select_token(logits)?;
+        select_token::select_token(self, Some(hidden), logits, select)
     }
 }

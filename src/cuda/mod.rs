@@ -45,6 +45,7 @@ mod signature;
 mod transfer;
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use std::sync::{Mutex, OnceLock};
 
 pub use kernel::Kernel;
@@ -95,6 +96,8 @@ struct Shared {
     queue: Mutex<Queue>,
     transfer: Mutex<Transfer>,
     constants: Mutex<Constants>,
+    /// Blocks that no launch that waits uses.
+    early: Mutex<Vec<Block>>,
     /// Memory of matrices and of what else comes and goes.
     pool: Arc<Pool>,
     /// Memory of weights.
@@ -135,6 +138,7 @@ impl Cuda {
             queue: Mutex::new(Queue::new(context.no_graphs())),
             transfer: Mutex::new(Transfer::new(&context)?),
             constants: Mutex::new(Constants::default()),
+            early: Mutex::default(),
             pool: Arc::new(Pool::new(&context, false)),
             weights: Arc::new(Pool::new(&context, mapped)),
             kernels,

@@ -3,12 +3,13 @@
 
 use alloc::vec::Vec;
 
-use super::Cuda;
 use super::kernel::Kernel;
 use super::operand::{Operand, size};
+use super::queue::Item;
 use super::signature::Parameter::{F32, F64, U32, U64};
 use super::signature::{Argument, Signature};
-use crate::backend::{SelectToken, Selected, View, select};
+use super::{Cuda, is_finite};
+use crate::backend::{Backend, SelectToken, Selected, View, select};
 use crate::error::Result;
 
 /// `cuda/select_token.ptx`
@@ -37,28 +38,42 @@ pub(super) const LOG_PROBABILITY: Signature = Signature {
 /// Most tokens among which the device draws.
 const MOST_CANDIDATES: usize = 64;
 
-/// Bytes of an id, of whether a logit is not finite, and of the two numbers that make the log-probability.
-const ANSWER: usize = 4 * size_of::<u32>();
+/// Bytes of what comes back: an id, whether a logit is not finite, the two numbers that make the log-probability, whether a
+/// hidden state is not finite.
+const ANSWER: usize = 5 * size_of::<u32>();
 
-/// Chooses a token. Greedily, and among at most [`MOST_CANDIDATES`], the device does, and 16 bytes come back; a draw from more is
-/// the host's.
-pub(super) fn select_token(cuda: &Cuda, logits: View<Cuda>, select: &mut SelectToken) -> Result<Selected> {
+/// Chooses a token where `hidden` is finite, `None` where it is not. Greedily, and among at most [`MOST_CANDIDATES`], the device
+/// does, and 20 bytes come back; a draw from more is the host's.
+pub(super) fn select_token(
+    cuda: &Cuda,
+    hidden: Option<View<Cuda>>,
+    logits: View<Cuda>,
+    select: &mut SelectToken,
+) -> Result<Option<Selected>> {
     let n = logits.cols();
-    if n == 0 {
-        return Ok(Selected::Nothing);
-    }
-    if select.temperature != 0.0 && !(1..=MOST_CANDIDATES).contains(&select.top_k) {
-        return select::on_host(cuda, logits, select);
+    let on_host = select.temperature != 0.0 && !(1..=MOST_CANDIDATES).contains(&select.top_k);
+    if n == 0 || on_host {
+        if let Some(hidden) = hidden
+            && !cuda.is_finite(hidden)?
+        {
+            return Ok(None);
+        }
+        return if n == 0 { Ok(Selected::Nothing) } else { select::on_host(cuda, logits, select) }.map(Some);
     }
     let from = Operand::new(cuda, logits)?;
     let words = select.allowed.iter().copied().chain(core::iter::repeat(0));
     let mask: Vec<u64> = words.take(n.div_ceil(64)).collect();
-    let mask = cuda.constant("select_token", bytemuck::cast_slice(&mask))?;
+    let mask = cuda.early("select_token", bytemuck::cast_slice(&mask))?;
     let out = cuda.shared.pool.take("select_token", ANSWER)?;
     if cuda.poison {
         cuda.fill(&out, 0xFF)?;
     }
     let chosen = Argument::Pointer(out.pointer());
+    let word = |index: u64| out.pointer().offset(index * size_of::<u32>() as u64);
+    match hidden {
+        Some(hidden) => is_finite::look(cuda, word(4), hidden)?,
+        None => cuda.push(Item::Fill(word(4), is_finite::FLAG, 0))?,
+    }
     let top_k = if select.temperature == 0.0 { 1 } else { select.top_k };
     let arguments = [
         chosen,
@@ -72,12 +87,20 @@ pub(super) fn select_token(cuda: &Cuda, logits: View<Cuda>, select: &mut SelectT
     ];
     let shape = [[1, 1, 1], [1024, 1, 1]];
     cuda.launch(Kernel::SelectToken, shape, 0, &arguments)?;
-    let rest = Argument::Pointer(out.pointer().offset(2 * size_of::<u32>() as u64));
-    cuda.launch(Kernel::LogProbability, shape, 0, &[rest, from.pointer, chosen, size(n)?])?;
+    cuda.launch(
+        Kernel::LogProbability,
+        shape,
+        0,
+        &[Argument::Pointer(word(2)), from.pointer, chosen, size(n)?],
+    )?;
     let mut answer = [0u32; ANSWER / size_of::<u32>()];
     cuda.downloaded(&out, 0, bytemuck::cast_slice_mut(&mut answer))?;
-    let [id, not_finite, below, sum] = answer;
-    Ok(match id {
+    cuda.keep_early(mask);
+    let [id, not_finite, below, sum, hidden_not_finite] = answer;
+    if hidden_not_finite != 0 {
+        return Ok(None);
+    }
+    Ok(Some(match id {
         _ if not_finite != 0 => Selected::NotFinite,
         u32::MAX => Selected::Nothing,
         id => {
@@ -85,5 +108,5 @@ pub(super) fn select_token(cuda: &Cuda, logits: View<Cuda>, select: &mut SelectT
             let log_probability = (f64::from(f32::from_bits(below)) - log_sum) as f32;
             Selected::Token { id, log_probability }
         }
-    })
+    }))
 }

@@ -84,6 +84,28 @@ impl<B: Backend> Llama<B> {
     /// [`Error::Limit`] where the context becomes too long, [`Error::NonFinite`] `llm`, [`Error::Shape`],
     /// [`Error::Memory`].
     pub fn forward(&self, backend: &B, embeddings: View<B>, cache: &mut KvCache<B>) -> Result<Matrix<B>> {
+        let first = cache.len();
+        let out = self.forward_unchecked(backend, embeddings, cache)?;
+        match backend.is_finite(out.view()) {
+            Ok(true) => Ok(out),
+            checked => {
+                cache.truncate(first);
+                checked.and(Err(Llama::<B>::not_finite()))
+            }
+        }
+    }
+
+    /// As [`Llama::forward`], but nobody looks whether the hidden states are finite: for a token whose successor
+    /// [`Sampler::select`](super::Sampler::select) chooses, which does. A device then answers once for both.
+    ///
+    /// # Errors
+    /// As [`Llama::forward`], but for [`Error::NonFinite`].
+    pub fn forward_unchecked(
+        &self,
+        backend: &B,
+        embeddings: View<B>,
+        cache: &mut KvCache<B>,
+    ) -> Result<Matrix<B>> {
         cache.check_room(embeddings.rows())?;
         let first = cache.len();
         let mut hidden: Option<Matrix<B>> = None;
@@ -95,11 +117,13 @@ impl<B: Backend> Llama<B> {
         }
         let x = hidden.as_ref().map_or(embeddings, |hidden| hidden.view());
         let out = backend.rms_norm(x, &self.norm, self.config.rms_norm_eps)?;
-        if !backend.is_finite(out.view())? {
-            return Err(Error::NonFinite { module: "llm".into() });
-        }
         cache.advance(embeddings.rows());
         Ok(out)
+    }
+
+    /// What is said of hidden states that are not finite.
+    pub(crate) fn not_finite() -> Error {
+        Error::NonFinite { module: "llm".into() }
     }
 
     /// Scores of every vocabulary entry after each of the hidden states: `[n, vocab_size]`.

@@ -4,6 +4,7 @@
 use alloc::format;
 use alloc::vec::Vec;
 
+use super::Llama;
 use crate::backend::select::{Draw, all_finite, choose};
 use crate::backend::{Backend, SelectToken, Selected, View};
 use crate::error::{Error, Result};
@@ -81,13 +82,14 @@ impl Sampler {
     }
 
     /// Chooses where the logits are, among the ids of `allowed`: the id and its log-probability among all; `None` where no id is
-    /// allowed. The same choice, with the same random numbers, as [`Sampler::choose`] makes.
+    /// allowed. The same choice, with the same random numbers, as [`Sampler::choose`] makes. `hidden` is what the logits were made of.
     ///
     /// # Errors
-    /// As [`Sampler::choose`]; the backend's own.
+    /// [`Error::NonFinite`] `llm` where a hidden state is NaN or infinite; as [`Sampler::choose`]; the backend's own.
     pub fn select<B: Backend>(
         &mut self,
         backend: &B,
+        hidden: View<B>,
         logits: View<B>,
         allowed: &TokenMask,
     ) -> Result<Option<(u32, f32)>> {
@@ -96,10 +98,11 @@ impl Sampler {
         let allowed = allowed.words();
         let candidates = &mut self.candidates;
         let mut select = SelectToken { allowed, temperature, top_k, top_p, uniform, candidates };
-        match backend.select_token(logits, &mut select)? {
-            Selected::Token { id, log_probability } => Ok(Some((id, log_probability))),
-            Selected::Nothing => Ok(None),
-            Selected::NotFinite => Err(Sampler::not_finite()),
+        match backend.select_finite(hidden, logits, &mut select)? {
+            Some(Selected::Token { id, log_probability }) => Ok(Some((id, log_probability))),
+            Some(Selected::Nothing) => Ok(None),
+            Some(Selected::NotFinite) => Err(Sampler::not_finite()),
+            None => Err(Llama::<B>::not_finite()),
         }
     }
 

@@ -144,21 +144,33 @@ impl<B: Backend> Context<B> {
         Ok(None)
     }
 
-    /// Reads one more token.
+    /// Reads one more token. Whether its hidden state is finite is for the caller to look at, who otherwise has it forgotten
+    /// by [`Context::pop`].
     ///
     /// # Errors
     /// As [`Context::read`].
     pub(super) fn push(&mut self, backend: &B, llm: &Llama<B>, id: u32) -> Result<()> {
         let embedding = llm.embed(backend, &[id])?;
-        self.forward(backend, llm, embedding.view())?;
+        let out = llm.forward_unchecked(backend, embedding.view(), &mut self.cache)?;
+        self.keep(backend, out.view())?;
         self.held.push(Held::Token(id));
         Ok(())
     }
 
+    /// Forgets the last position.
+    pub(super) fn pop(&mut self) {
+        self.truncate(self.held.len().saturating_sub(1));
+    }
+
     fn forward(&mut self, backend: &B, llm: &Llama<B>, embeddings: View<B>) -> Result<()> {
-        let held = self.held.len();
         let out = llm.forward(backend, embeddings, &mut self.cache)?;
-        let copied = backend.copy(out.view(), &mut self.hidden, held, 0);
+        self.keep(backend, out.view())
+    }
+
+    /// Keeps the hidden states of the positions after those held.
+    fn keep(&mut self, backend: &B, out: View<B>) -> Result<()> {
+        let held = self.held.len();
+        let copied = backend.copy(out, &mut self.hidden, held, 0);
         if copied.is_err() {
             self.cache.truncate(held);
         }

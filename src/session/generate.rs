@@ -40,6 +40,26 @@ impl<B: Backend> Writer<'_, B> {
     /// # Errors
     /// Those of [`Llama::forward`], and [`Error::NonFinite`] for the logits.
     pub(super) fn write(mut self, context: &mut Context<B>, watch: &mut Watch) -> Result<Written> {
+        let mut unchecked = false;
+        let written = self.write_on(context, watch, &mut unchecked).and_then(|written| {
+            let last = context.len().saturating_sub(1);
+            let is_finite =
+                !unchecked || self.backend.is_finite(context.hidden()?.row_range(last..last + 1)?)?;
+            if is_finite { Ok(written) } else { Err(Llama::<B>::not_finite()) }
+        });
+        if unchecked && written.is_err() {
+            context.pop();
+        }
+        written
+    }
+
+    /// `unchecked` says whether nobody has looked at the last hidden state.
+    fn write_on(
+        &mut self,
+        context: &mut Context<B>,
+        watch: &mut Watch,
+        unchecked: &mut bool,
+    ) -> Result<Written> {
         let (backend, llm, vocabulary, budget) = (self.backend, self.llm, self.vocabulary, self.budget);
         let mut written = Written { ids: Vec::new(), log_probs: Vec::new(), finish: Finish::Length };
         let mut detokenizer = Detokenizer::new();
@@ -55,10 +75,12 @@ impl<B: Backend> Writer<'_, B> {
                 Some(guide) => guide.allowed(budget - written.ids.len()),
                 None => self.all,
             };
-            let Some((id, log_probability)) = self.sampler.select(backend, logits.view(), allowed)? else {
+            let Some((id, log_probability)) = self.sampler.select(backend, hidden, logits.view(), allowed)?
+            else {
                 let reason = "leaves no token to choose".into();
                 return Err(Error::Input { field: "guide", reason });
             };
+            *unchecked = false;
             if let Some(guide) = &mut self.guide {
                 guide.advance(id)?;
             }
@@ -76,6 +98,7 @@ impl<B: Backend> Writer<'_, B> {
             }
             if written.ids.len() < budget || is_reference {
                 context.push(backend, llm, id)?;
+                *unchecked = true;
             }
         }
         Ok(written)

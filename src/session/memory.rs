@@ -116,8 +116,10 @@ impl Session<Cpu> {
         self.context.measure(backend, llm)?;
         let hidden = self.context.all_hidden();
         if hidden.rows() > 0 {
-            let logits = llm.logits(backend, hidden.row_range(0..1)?)?;
-            Sampler::new(Sampling::GREEDY)?.select(backend, logits.view(), model.guide_tables().all())?;
+            let hidden = hidden.row_range(0..1)?;
+            let logits = llm.logits(backend, hidden)?;
+            let all = model.guide_tables().all();
+            Sampler::new(Sampling::GREEDY)?.select(backend, hidden, logits.view(), all)?;
         }
         let place = Place { backend, image, hidden, first: 0, image_first: Some(0), maps };
         decode::measure(model, &place)

@@ -11,7 +11,7 @@ use triplet::reply::Reply;
 use triplet::session::{EncodedImage, Question};
 use triplet::trp::GuideMode;
 use triplet::weights::{GROUP, Scheme, Weights, quantise};
-use triplet::{Cpu, Model, Result, Session};
+use triplet::{Cpu, Error, Model, Result, Session};
 
 use crate::device;
 use crate::model::{HEIGHT, WIDTH, agrees, allocations, answer, dir, picture, prompted};
@@ -24,6 +24,9 @@ const SAMPLINGS: [(Sampling, bool); 4] = [
     (Sampling { temperature: 1.5, top_k: 0, top_p: 0.9, seed: 5 }, false),
     (Sampling { temperature: 2.0, top_k: 65, top_p: 1.0, seed: 7 }, false),
 ];
+
+/// Bytes that come back for a token.
+const CHOICE: usize = 20;
 
 fn begin<B: Backend>(model: &Model<B>) -> Result<(Session<B>, EncodedImage<B>)> {
     let picture = picture();
@@ -54,12 +57,11 @@ fn every_sampling_writes_what_the_cpu_writes_and_a_step_brings_back_the_choice_a
                 assert!((want - got).abs() <= 1e-5, "{got} instead of {want}");
             }
             let downloads = StandIn::with(|all| all.downloads.clone());
-            let [choices, logits] =
-                [16, 4 * vocabulary].map(|bytes| downloads.iter().filter(|&&found| found == bytes).count());
+            let [choices, logits] = [CHOICE, 4 * vocabulary]
+                .map(|bytes| downloads.iter().filter(|&&found| found == bytes).count());
             let steps = got.ids.len();
             let (least, logits_too) = if on_device { (steps, 0) } else { (0, steps) };
-            // Four numbers of a box are as many bytes as a choice.
-            assert!(choices >= least && logits == logits_too, "{sampling:?}: {downloads:?}");
+            assert!(choices == least && logits == logits_too, "{sampling:?}: {downloads:?}");
         }
     }
 }
@@ -79,6 +81,124 @@ fn a_warm_session_asks_the_driver_for_no_memory() {
         assert_eq!(ask(), first);
     }
     assert_eq!((cuda.held_bytes(), allocations()), (held, before));
+}
+
+/// The calls of each token but the first, from one choice to the next.
+fn steps() -> Vec<Vec<&'static str>> {
+    let (calls, downloads) = StandIn::with(|all| (all.calls.clone(), all.downloads.clone()));
+    let back = calls.iter().enumerate().filter(|(_, call)| **call == "cuMemcpyDtoHAsync");
+    let choices = back.zip(&downloads).filter(|(_, bytes)| **bytes == CHOICE).map(|((index, _), _)| index);
+    let choices: Vec<usize> = choices.collect();
+    choices.windows(2).map(|pair| calls[pair[0] + 1..=pair[1]].to_vec()).collect()
+}
+
+#[test]
+fn a_step_is_one_graph_with_what_differs_set_anew() {
+    let cuda = device();
+    let model = Model::open_on(cuda.clone(), dir()).unwrap();
+    let (mut session, image) = begin(&model).unwrap();
+    let drawn = SAMPLINGS[1].0;
+    for sampling in [Sampling::GREEDY, drawn] {
+        session.ask(&image, &question(sampling, true)).unwrap();
+        StandIn::with(|all| (all.calls.clear(), all.downloads.clear()));
+        assert_eq!(session.ask(&image, &question(sampling, true)).unwrap().ids.len(), 5);
+        let steps = steps();
+        assert_eq!(steps.len(), 4);
+        for (step, calls) in steps.into_iter().enumerate() {
+            let count = |name: &str| calls.iter().filter(|&&call| call == name).count();
+            assert_eq!(
+                (count("cuGraphLaunch"), count("cuLaunchKernel"), count("cuMemsetD8Async")),
+                (1, 0, 0)
+            );
+            assert_eq!((count("cuMemAlloc"), count("cuMemHostAlloc"), count("cuGraphCreate")), (0, 0, 0));
+            // The token and the mask go up, the choice comes back.
+            assert_eq!((count("cuMemcpyHtoDAsync"), count("cuMemcpyDtoHAsync")), (2, 1));
+            let layers = model.config().module("llm").unwrap().usize("num_hidden_layers").unwrap();
+            // Of every layer the positions of queries and keys, the places of keys and values, how many keys there are; the
+            // hidden state's place, which two read and one writes; the random number. The first step also comes from elsewhere.
+            let changed = 5 * layers + 3 + usize::from(sampling != Sampling::GREEDY);
+            let set = count("cuGraphExecKernelNodeSetParams");
+            assert!(
+                set == changed || (step == 0 && set > changed),
+                "{set} of {layers} layers in step {step}"
+            );
+        }
+    }
+    assert_eq!(cuda.no_graphs(), None);
+    StandIn::with(|all| assert!(all.misuse.is_empty(), "{:?}", all.misuse));
+}
+
+#[test]
+fn answers_by_graphs_are_those_without_bit_for_bit() {
+    let answers = |settings: Settings| {
+        let cuda = crate::device_with(Settings { compute: (8, 9), ..settings }).unwrap();
+        let model = Model::open_on(cuda.clone(), dir()).unwrap();
+        let (mut session, image) = begin(&model).unwrap();
+        let of = |sampling| question(sampling, true);
+        let replies: Vec<Reply> = [SAMPLINGS[0].0, SAMPLINGS[0].0, SAMPLINGS[1].0, SAMPLINGS[1].0]
+            .into_iter()
+            .map(|sampling| session.ask(&image, &of(sampling)).unwrap())
+            .collect();
+        let bits = |reply: &Reply| reply.triplets.iter().map(|t| t.score.to_bits()).collect::<Vec<_>>();
+        let facts: Vec<_> = replies.iter().map(|reply| (reply.ids.clone(), bits(reply))).collect();
+        (facts, StandIn::with(|all| all.from_graphs), cuda.no_graphs())
+    };
+    let (by_graphs, from_graphs, no_graphs) = answers(Settings::default());
+    assert!(from_graphs > 100 && no_graphs.is_none(), "{from_graphs} {no_graphs:?}");
+    let missing = vec!["cuGraphAddKernelNode"];
+    let (one_by_one, from_graphs, no_graphs) = answers(Settings { missing, ..Settings::default() });
+    assert_eq!((one_by_one, from_graphs), (by_graphs, 0));
+    assert!(no_graphs.unwrap().to_string().contains("lacks functions for graphs"));
+}
+
+#[test]
+fn what_a_driver_refuses_of_a_step_goes_without_graphs_or_is_the_answer() {
+    const GRAPHS: [&str; 6] = [
+        "cuGraphCreate",
+        "cuGraphAddKernelNode",
+        "cuGraphAddMemsetNode",
+        "cuGraphInstantiateWithFlags",
+        "cuGraphExecKernelNodeSetParams",
+        "cuGraphLaunch",
+    ];
+    let question = question(Sampling::GREEDY, true);
+    let want = {
+        let model = Model::open_on(device(), dir()).unwrap();
+        let (mut session, image) = begin(&model).unwrap();
+        session.ask(&image, &question).unwrap()
+    };
+    let calls = StandIn::with(|all| all.calls.clone());
+    for name in GRAPHS {
+        // In the middle of the answer: the last of its calls.
+        let index = calls.iter().rposition(|&call| call == name).unwrap();
+        for code in [1, 801, 719] {
+            let cuda = crate::device_with(Settings {
+                compute: (8, 9),
+                fail: Some((index, code)),
+                ..Settings::default()
+            });
+            let cuda = cuda.unwrap();
+            let model = Model::open_on(cuda.clone(), dir()).unwrap();
+            let (mut session, image) = begin(&model).unwrap();
+            match session.ask(&image, &question) {
+                Ok(got) => {
+                    assert_eq!((&got.ids, &got.text), (&want.ids, &want.text), "{name} {code}");
+                    let why = cuda.no_graphs().unwrap();
+                    assert!(
+                        code != 719 && why.to_string().contains(&format!("{name}: ")),
+                        "{name} {code}: {why}"
+                    );
+                }
+                Err(error) => {
+                    let Error::Device { call, reason, lost: true } = &error else { panic!("{error}") };
+                    assert!(
+                        *call == name && code == 719 && reason.contains("(719)"),
+                        "{name} {code}: {error}"
+                    );
+                }
+            }
+        }
+    }
 }
 
 /// The tiny model with the linear layers of its blocks in a scheme.

@@ -106,9 +106,7 @@ pub(super) enum Instantiate {
     /// From CUDA 11.4 on.
     WithFlags(unsafe extern "C" fn(*mut CUgraphExec, CUgraph, u64) -> Code),
     /// Before that: with a place for the node that is wrong, and for words about it.
-    WithLog(
-        unsafe extern "C" fn(*mut CUgraphExec, CUgraph, *mut CUgraphNode, *mut c_char, usize) -> Code,
-    ),
+    WithLog(unsafe extern "C" fn(*mut CUgraphExec, CUgraph, *mut CUgraphNode, *mut c_char, usize) -> Code),
 }
 
 impl Calls {

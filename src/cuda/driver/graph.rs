@@ -144,8 +144,7 @@ impl GraphBuilder {
             Instantiate::WithLog(instantiate) => {
                 let (mut node, mut log) = (ptr::null_mut(), [0; 256]);
                 // SAFETY: as above; `node` and all of `log` can be written.
-                let code =
-                    unsafe { instantiate(&mut raw, self.raw, &mut node, log.as_mut_ptr(), log.len()) };
+                let code = unsafe { instantiate(&mut raw, self.raw, &mut node, log.as_mut_ptr(), log.len()) };
                 ("cuGraphInstantiate", code)
             }
         };
