@@ -1,38 +1,57 @@
 //! The integer product with AMX: tiles of sixteen rows by sixteen columns whose products a matrix unit adds.
 //!
-//! Weights and activations are both signed here, so that no sum needs a fix; sums of a group are exact, and what follows is
-//! the chain of the other instruction sets, so that the bits are those of [`Avx512Vnni`](super::isa::Avx512Vnni). A few rows
-//! go by VNNI.
+//! Weights and activations are both signed here, so that no sum needs a fix. With weights of eight bits, tiles of sums stay in
+//! registers over the whole of `k`. With weights of four, sums of a group are exact, and what follows is the chain of the other
+//! instruction sets, so that the bits are those of [`Avx512Vnni`]. A few rows go by VNNI.
 
 use core::arch::asm;
 use core::arch::x86_64::*;
 
+use super::avx512_bytes;
 use super::avx512_dots::{COLS, N, check_pack};
 use super::avx512_panels::pack;
-use super::dots::{CHUNK_GROUPS, Dots, Integer, Panel, Row, Strip};
-use super::isa::{Avx512, Avx512Amx};
-use crate::weights::{Dtype, GROUP, Scheme};
+use super::bytes::{Bytes, DIGITS, Left, STEP, Sums, TILE_ROWS};
+use super::dots::{CHUNK_GROUPS, Dots, Integer, Panel, QUAD, Row, Strip};
+use super::isa::{Avx512, Avx512Amx, Avx512Vnni};
+use crate::weights::{Dtype, GROUP};
 
-/// Rows of a tile.
-const TILE_ROWS: usize = 16;
 /// Bytes of a tile's row, and of a tile.
 const TILE_WIDTH: usize = 4 * N;
 const TILE: usize = TILE_ROWS * TILE_WIDTH;
 
+impl Bytes for Avx512Amx {
+    const COLS: usize = COLS;
+    const SIDE: usize = Avx512Vnni::SIDE;
+
+    #[inline(always)]
+    fn dot_bytes(self, strip: Strip<()>, x: Left, out: &mut Sums) {
+        self.0.dot_bytes(strip, x, out);
+    }
+
+    #[inline(always)]
+    fn pack_bytes(self, strip: Strip<()>, panel: &mut [u8]) {
+        avx512_bytes::check_pack(&strip, panel);
+        // SAFETY: `self` proves AVX-512; lengths were checked.
+        unsafe { avx512_bytes::pack(strip, 0, panel) }
+    }
+
+    #[inline(always)]
+    fn tile_bytes(self, _rows: usize, x: Left, panel: &[u8], c: &mut [i32]) {
+        let steps = x.cells.len() / (DIGITS * TILE);
+        assert!(panel.len() >= steps * STEP * COLS && c.len() >= DIGITS * TILE_ROWS * COLS);
+        // SAFETY: `self` proves AMX; lengths were checked.
+        unsafe { whole_rows(x.cells.as_ptr(), panel.as_ptr(), steps, c.as_mut_ptr()) }
+    }
+}
+
 impl Dots for Avx512Amx {
     type Lanes = Avx512;
     const DOT_COLS: usize = N;
-    const COLS: usize = COLS;
     const TILE_ROWS: usize = TILE_ROWS;
 
     #[inline(always)]
     fn lanes(self) -> Avx512 {
         self.0.lanes()
-    }
-
-    #[inline(always)]
-    fn offset(self, scheme: Scheme) -> i32 {
-        self.0.offset(scheme)
     }
 
     #[inline(always)]
@@ -49,7 +68,7 @@ impl Dots for Avx512Amx {
     fn pack(self, strip: Strip<Integer>, first: usize, groups: usize, panel: &mut [u8], scales: &mut [f32]) {
         check_pack(&strip, groups, panel, scales);
         // SAFETY: `self` proves AVX-512; lengths were checked.
-        unsafe { pack::<false, false>(strip, first, groups, panel, scales) }
+        unsafe { pack::<false>(strip, first, groups, panel, scales) }
     }
 
     #[inline(always)]
@@ -71,32 +90,29 @@ impl Dots for Avx512Amx {
             if from == to {
                 continue;
             }
-            let shapes = Shapes::new(rows, panel.scheme);
             // SAFETY: `self` proves AMX; the shapes are within its limits. They are given up below.
-            unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const shapes, options(readonly, nostack)) }
+            unsafe { Shapes::new(rows, GROUP / 2).set() }
             for start in (from..to).step_by(rows) {
-                let left = Left::new(rows, |i| row(start + i), first, panel.groups);
+                let left = Rows::new(rows, |i| row(start + i), first, panel.groups);
                 check_panel(rows, panel, &c[start * COLS..]);
-                // SAFETY: `self` proves AVX-512 and AMX, `Left` and the check the lengths; the shapes are set.
+                // SAFETY: `self` proves AVX-512 and AMX, `Rows` and the check the lengths; the shapes are set.
                 unsafe {
-                    match (panel.scheme, rows) {
-                        (Scheme::Int8, TILE_ROWS) => tile::<false, true>(left, panel, &mut c[start * COLS..]),
-                        (Scheme::Int8, _) => tile::<false, false>(left, panel, &mut c[start * COLS..]),
-                        (Scheme::Int4, TILE_ROWS) => tile::<true, true>(left, panel, &mut c[start * COLS..]),
-                        (Scheme::Int4, _) => tile::<true, false>(left, panel, &mut c[start * COLS..]),
+                    match rows {
+                        TILE_ROWS => tile::<true>(left, panel, &mut c[start * COLS..]),
+                        _ => tile::<false>(left, panel, &mut c[start * COLS..]),
                     }
                 }
             }
         }
         // SAFETY: `self` proves AMX; no tile is in use.
-        unsafe { asm!("tilerelease", options(nomem, nostack)) }
+        unsafe { release() }
     }
 }
 
 fn check_panel(rows: usize, panel: &Panel, c: &[f32]) {
     assert!((1..=TILE_ROWS).contains(&rows) && c.len() >= rows * COLS);
     assert!(panel.groups.is_multiple_of(CHUNK_GROUPS) && panel.cells.len() >= panel.groups * GROUP * COLS);
-    assert!(panel.scheme == Scheme::Int8 || panel.scales.len() >= panel.groups * COLS);
+    assert!(panel.scales.len() >= panel.groups * COLS);
 }
 
 /// Shapes of the eight tiles, as `ldtilecfg` reads them: 0 to 3 sums, 4 and 5 activations, 6 and 7 weights.
@@ -104,26 +120,94 @@ fn check_panel(rows: usize, panel: &Panel, c: &[f32]) {
 struct Shapes([u8; 64]);
 
 impl Shapes {
-    fn new(rows: usize, scheme: Scheme) -> Shapes {
-        // Integers of four bits lie in two halves of a group, the even elements and the odd ones.
-        let depth = if scheme == Scheme::Int4 { GROUP / 2 } else { GROUP };
+    /// For tiles of `rows` rows whose products are over `depth` elements.
+    fn new(rows: usize, depth: usize) -> Shapes {
         let mut bytes = [0; 64];
         bytes[0] = 1;
         for tile in 0..8 {
             let (rows, width) = match tile {
                 0..4 => (rows, TILE_WIDTH),
                 4..6 => (rows, depth),
-                _ => (depth / 4, TILE_WIDTH),
+                _ => (depth / QUAD, TILE_WIDTH),
             };
             (bytes[16 + 2 * tile], bytes[48 + tile]) = (width as u8, rows as u8);
         }
         Shapes(bytes)
     }
+
+    /// Has the tiles take these shapes.
+    ///
+    /// # Safety
+    /// AMX; shapes within its limits.
+    #[inline(always)]
+    unsafe fn set(&self) {
+        // SAFETY: the caller's promise.
+        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const self.0, options(readonly, nostack)) }
+    }
+}
+
+/// Gives the tiles up.
+///
+/// # Safety
+/// AMX.
+#[inline(always)]
+unsafe fn release() {
+    // SAFETY: the caller's promise.
+    unsafe { asm!("tilerelease", options(nomem, nostack)) }
+}
+
+/// The sums of two digits of sixteen rows, over `steps` steps.
+///
+/// # Safety
+/// AMX; `steps` steps of activations at `x` and of a panel, and room for `[DIGITS][TILE_ROWS][COLS]` sums at `c`.
+unsafe fn whole_rows(x: *const u8, panel: *const u8, steps: usize, c: *mut i32) {
+    // A step of activations takes two tiles, a step of a panel two that lie side by side, as those of sums do.
+    const { assert!(DIGITS * TILE == 2048 && STEP * COLS == 2048 && 4 * TILE_ROWS * COLS == 2048) };
+    // SAFETY: the caller's promise.
+    unsafe {
+        Shapes::new(TILE_ROWS, STEP).set();
+        asm!(
+            "tilezero tmm0",
+            "tilezero tmm1",
+            "tilezero tmm2",
+            "tilezero tmm3",
+            "test {steps}, {steps}",
+            "jz 3f",
+            "2:",
+            "tileloadd tmm6, [{panel} + {wide}*1]",
+            "tileloadd tmm4, [{x} + {narrow}*1]",
+            "tdpbssd tmm0, tmm4, tmm6",
+            "tileloadd tmm7, [{panel} + {wide}*1 + 64]",
+            "tdpbssd tmm1, tmm4, tmm7",
+            "tileloadd tmm5, [{x} + {narrow}*1 + 1024]",
+            "tdpbssd tmm2, tmm5, tmm6",
+            "tdpbssd tmm3, tmm5, tmm7",
+            "add {x}, 2048",
+            "add {panel}, 2048",
+            "dec {steps}",
+            "jnz 2b",
+            "3:",
+            "tilestored [{c} + {wide}*1], tmm0",
+            "tilestored [{c} + {wide}*1 + 64], tmm1",
+            "tilestored [{c} + {wide}*1 + 2048], tmm2",
+            "tilestored [{c} + {wide}*1 + 2112], tmm3",
+            steps = inout(reg) steps => _,
+            x = inout(reg) x => _,
+            panel = inout(reg) panel => _,
+            c = in(reg) c,
+            wide = in(reg) 2 * TILE_WIDTH,
+            narrow = in(reg) TILE_WIDTH,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack),
+        );
+        release();
+    }
 }
 
 /// Rows of activations, equally far apart.
 #[derive(Clone, Copy)]
-struct Left {
+struct Rows {
     rows: usize,
     /// Integers and scales of the first row, from the panel's first group on.
     q: *const u8,
@@ -132,9 +216,9 @@ struct Left {
     stride: usize,
 }
 
-impl Left {
+impl Rows {
     /// Checks that `groups` groups from group `first` on are there in every row.
-    fn new<'a>(rows: usize, row: impl Fn(usize) -> Row<'a>, first: usize, groups: usize) -> Left {
+    fn new<'a>(rows: usize, row: impl Fn(usize) -> Row<'a>, first: usize, groups: usize) -> Rows {
         let top = row(0);
         let stride = if rows > 1 { row(1).q.as_ptr().addr().wrapping_sub(top.q.as_ptr().addr()) } else { 0 };
         let end = first + groups;
@@ -145,23 +229,23 @@ impl Left {
             assert!(q.as_ptr() == top.q.as_ptr().wrapping_add(i * stride));
             assert!(scales.as_ptr() == top.scales.as_ptr().wrapping_byte_add(i * stride));
         }
-        Left { rows, q: top.q[first * GROUP..].as_ptr(), scales: top.scales[first..].as_ptr(), stride }
+        Rows { rows, q: top.q[first * GROUP..].as_ptr(), scales: top.scales[first..].as_ptr(), stride }
     }
 }
 
 /// Sums of a chunk's groups.
 #[repr(C, align(64))]
-struct Sums([i32; CHUNK_GROUPS * TILE / 4]);
+struct ChunkSums([i32; CHUNK_GROUPS * TILE / 4]);
 
 /// Continues the sums of some rows over a panel; `FULL` says that there are sixteen.
 ///
 /// # Safety
 /// AVX-512 and AMX with the right [`Shapes`]; `check_panel`.
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c")]
-unsafe fn tile<const INT4: bool, const FULL: bool>(left: Left, panel: &Panel, c: &mut [f32]) {
+unsafe fn tile<const FULL: bool>(left: Rows, panel: &Panel, c: &mut [f32]) {
     let rows = if FULL { TILE_ROWS } else { left.rows.min(TILE_ROWS) };
     let chunks = panel.groups / CHUNK_GROUPS;
-    let mut sums = [const { Sums([0; CHUNK_GROUPS * TILE / 4]) }; 2];
+    let mut sums = [const { ChunkSums([0; CHUNK_GROUPS * TILE / 4]) }; 2];
     for half in 0..COLS / N {
         // SAFETY: the caller's promise.
         unsafe {
@@ -177,20 +261,16 @@ unsafe fn tile<const INT4: bool, const FULL: bool>(left: Left, panel: &Panel, c:
                 if chunk < chunks {
                     let q = left.q.add(chunk * CHUNK_GROUPS * GROUP);
                     let cells = cells.add(chunk * CHUNK_GROUPS * GROUP * COLS);
-                    multiply::<INT4>(q, left.stride, cells, &mut sums[chunk % 2]);
+                    multiply(q, left.stride, cells, &mut sums[chunk % 2]);
                 }
                 let Some(chunk) = chunk.checked_sub(1) else { continue };
                 let sums = sums[chunk % 2].0.as_ptr();
                 for group in 0..CHUNK_GROUPS {
                     let at = chunk * CHUNK_GROUPS + group;
-                    let weight_scales =
-                        if INT4 { _mm512_loadu_ps(scales.add(at * COLS)) } else { _mm512_setzero_ps() };
+                    let weight_scales = _mm512_loadu_ps(scales.add(at * COLS));
                     for (i, total) in totals.iter_mut().enumerate().take(rows) {
                         let sums = _mm512_load_si512(sums.add((group * TILE_ROWS + i) * N).cast());
-                        let mut sums = _mm512_cvtepi32_ps(sums);
-                        if INT4 {
-                            sums = _mm512_mul_ps(sums, weight_scales);
-                        }
+                        let sums = _mm512_mul_ps(_mm512_cvtepi32_ps(sums), weight_scales);
                         let scale = _mm512_set1_ps(*left.scales.byte_add(i * left.stride).add(at));
                         *total = _mm512_fmadd_ps(sums, scale, *total);
                     }
@@ -208,78 +288,54 @@ unsafe fn tile<const INT4: bool, const FULL: bool>(left: Left, panel: &Panel, c:
 /// # Safety
 /// AMX with the right [`Shapes`]; a chunk of activations in rows `stride` bytes apart at `q`, one of a panel at `cells`.
 #[inline(always)]
-unsafe fn multiply<const INT4: bool>(q: *const u8, stride: usize, cells: *const u8, sums: &mut Sums) {
+unsafe fn multiply(q: *const u8, stride: usize, cells: *const u8, sums: &mut ChunkSums) {
     // A group of a panel takes 1024 bytes, eight rows of 128; tiles of sums lie 1024 bytes apart.
     const { assert!(GROUP * COLS == 1024 && TILE == 1024 && CHUNK_GROUPS == 4) };
-    macro_rules! on_tiles {
-        ($($line:literal),* $(,)?) => {
-            asm!(
-                "tilezero tmm0",
-                "tilezero tmm1",
-                "tilezero tmm2",
-                "tilezero tmm3",
-                $($line,)*
-                "tilestored [{sums} + {narrow}*1], tmm0",
-                "tilestored [{sums} + {narrow}*1 + 1024], tmm1",
-                "tilestored [{sums} + {narrow}*1 + 2048], tmm2",
-                "tilestored [{sums} + {narrow}*1 + 3072], tmm3",
-                q = in(reg) q,
-                stride = in(reg) stride,
-                cells = in(reg) cells,
-                wide = in(reg) 2 * TILE_WIDTH,
-                narrow = in(reg) TILE_WIDTH,
-                sums = in(reg) sums.0.as_mut_ptr(),
-                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-                options(nostack, preserves_flags),
-            )
-        };
-    }
     // SAFETY: the caller's promise; the tiles end inside the chunk, and inside `sums`.
     unsafe {
-        if INT4 {
-            on_tiles!(
-                "tileloadd tmm4, [{q} + {stride}*1]",
-                "tileloadd tmm6, [{cells} + {wide}*1]",
-                "tdpbssd tmm0, tmm4, tmm6",
-                "tileloadd tmm5, [{q} + {stride}*1 + 64]",
-                "tileloadd tmm7, [{cells} + {wide}*1 + 512]",
-                "tdpbssd tmm0, tmm5, tmm7",
-                "tileloadd tmm4, [{q} + {stride}*1 + 16]",
-                "tileloadd tmm6, [{cells} + {wide}*1 + 1024]",
-                "tdpbssd tmm1, tmm4, tmm6",
-                "tileloadd tmm5, [{q} + {stride}*1 + 80]",
-                "tileloadd tmm7, [{cells} + {wide}*1 + 1536]",
-                "tdpbssd tmm1, tmm5, tmm7",
-                "tileloadd tmm4, [{q} + {stride}*1 + 32]",
-                "tileloadd tmm6, [{cells} + {wide}*1 + 2048]",
-                "tdpbssd tmm2, tmm4, tmm6",
-                "tileloadd tmm5, [{q} + {stride}*1 + 96]",
-                "tileloadd tmm7, [{cells} + {wide}*1 + 2560]",
-                "tdpbssd tmm2, tmm5, tmm7",
-                "tileloadd tmm4, [{q} + {stride}*1 + 48]",
-                "tileloadd tmm6, [{cells} + {wide}*1 + 3072]",
-                "tdpbssd tmm3, tmm4, tmm6",
-                "tileloadd tmm5, [{q} + {stride}*1 + 112]",
-                "tileloadd tmm7, [{cells} + {wide}*1 + 3584]",
-                "tdpbssd tmm3, tmm5, tmm7",
-            );
-        } else {
-            on_tiles!(
-                "tileloadd tmm4, [{q} + {stride}*1]",
-                "tileloadd tmm6, [{cells} + {wide}*1]",
-                "tdpbssd tmm0, tmm4, tmm6",
-                "tileloadd tmm5, [{q} + {stride}*1 + 32]",
-                "tileloadd tmm7, [{cells} + {wide}*1 + 1024]",
-                "tdpbssd tmm1, tmm5, tmm7",
-                "tileloadd tmm4, [{q} + {stride}*1 + 64]",
-                "tileloadd tmm6, [{cells} + {wide}*1 + 2048]",
-                "tdpbssd tmm2, tmm4, tmm6",
-                "tileloadd tmm5, [{q} + {stride}*1 + 96]",
-                "tileloadd tmm7, [{cells} + {wide}*1 + 3072]",
-                "tdpbssd tmm3, tmm5, tmm7",
-            );
-        }
+        asm!(
+            "tilezero tmm0",
+            "tilezero tmm1",
+            "tilezero tmm2",
+            "tilezero tmm3",
+            "tileloadd tmm4, [{q} + {stride}*1]",
+            "tileloadd tmm6, [{cells} + {wide}*1]",
+            "tdpbssd tmm0, tmm4, tmm6",
+            "tileloadd tmm5, [{q} + {stride}*1 + 64]",
+            "tileloadd tmm7, [{cells} + {wide}*1 + 512]",
+            "tdpbssd tmm0, tmm5, tmm7",
+            "tileloadd tmm4, [{q} + {stride}*1 + 16]",
+            "tileloadd tmm6, [{cells} + {wide}*1 + 1024]",
+            "tdpbssd tmm1, tmm4, tmm6",
+            "tileloadd tmm5, [{q} + {stride}*1 + 80]",
+            "tileloadd tmm7, [{cells} + {wide}*1 + 1536]",
+            "tdpbssd tmm1, tmm5, tmm7",
+            "tileloadd tmm4, [{q} + {stride}*1 + 32]",
+            "tileloadd tmm6, [{cells} + {wide}*1 + 2048]",
+            "tdpbssd tmm2, tmm4, tmm6",
+            "tileloadd tmm5, [{q} + {stride}*1 + 96]",
+            "tileloadd tmm7, [{cells} + {wide}*1 + 2560]",
+            "tdpbssd tmm2, tmm5, tmm7",
+            "tileloadd tmm4, [{q} + {stride}*1 + 48]",
+            "tileloadd tmm6, [{cells} + {wide}*1 + 3072]",
+            "tdpbssd tmm3, tmm4, tmm6",
+            "tileloadd tmm5, [{q} + {stride}*1 + 112]",
+            "tileloadd tmm7, [{cells} + {wide}*1 + 3584]",
+            "tdpbssd tmm3, tmm5, tmm7",
+            "tilestored [{sums} + {narrow}*1], tmm0",
+            "tilestored [{sums} + {narrow}*1 + 1024], tmm1",
+            "tilestored [{sums} + {narrow}*1 + 2048], tmm2",
+            "tilestored [{sums} + {narrow}*1 + 3072], tmm3",
+            q = in(reg) q,
+            stride = in(reg) stride,
+            cells = in(reg) cells,
+            wide = in(reg) 2 * TILE_WIDTH,
+            narrow = in(reg) TILE_WIDTH,
+            sums = in(reg) sums.0.as_mut_ptr(),
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack, preserves_flags),
+        )
     }
 }
 

@@ -2,34 +2,103 @@
 
 use core::arch::x86_64::*;
 
+use super::bytes::{self, ByteLanes, Bytes, Left, Sums};
 use super::dots::{CHUNK, CHUNK_GROUPS, Dots, Integer, Panel, QUAD, QUADS, Row, Strip};
 use super::isa::Avx2;
 use super::lanes::K_BLOCK;
-use crate::weights::{Dtype, GROUP, Scheme};
+use crate::weights::{Dtype, GROUP};
 
 /// Rows of a weight that are read side by side.
 const N: usize = 8;
 /// Columns of a panel.
 const COLS: usize = 2 * N;
 const TILE_ROWS: usize = 3;
+
+impl ByteLanes for Avx2 {
+    type Quads = __m256i;
+    type Sums = __m256i;
+    const N: usize = N;
+    const OFFSET: i32 = 0;
+
+    #[inline(always)]
+    fn zero(self) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_setzero_si256() }
+    }
+
+    #[inline(always)]
+    fn load_quads(self, bytes: &[u8]) -> __m256i {
+        assert!(bytes.len() >= N * QUAD);
+        // SAFETY: `self` proves AVX2; the length was checked.
+        unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn offset(self, stored: __m256i) -> __m256i {
+        stored
+    }
+
+    #[inline(always)]
+    fn splat_quad(self, bytes: [u8; QUAD]) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_set1_epi32(i32::from_le_bytes(bytes)) }
+    }
+
+    #[inline(always)]
+    fn add_quads(self, sums: __m256i, w: __m256i, x: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX2. The sign of a weight goes to the activation.
+        unsafe { _mm256_add_epi32(sums, quads(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w))) }
+    }
+
+    #[inline(always)]
+    fn store_sums(self, sums: __m256i, out: &mut [i32]) {
+        assert!(out.len() >= N);
+        // SAFETY: `self` proves AVX2; the length was checked.
+        unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), sums) }
+    }
+
+    #[inline(always)]
+    fn total(self, sums: __m256i) -> i32 {
+        let mut cells = [0; N];
+        self.store_sums(sums, &mut cells);
+        cells.iter().fold(0, |total, &sum| total.wrapping_add(sum))
+    }
+
+    #[inline(always)]
+    fn fetch(self, bytes: &[u8], distance: usize) {
+        // SAFETY: `self` proves AVX2; any address may be asked for.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(bytes.as_ptr().wrapping_add(distance).cast()) }
+    }
+}
+
+impl Bytes for Avx2 {
+    const COLS: usize = COLS;
+    const SIDE: usize = N / 2;
+
+    #[inline(always)]
+    fn dot_bytes(self, strip: Strip<()>, x: Left, out: &mut Sums) {
+        bytes::dot::<Self, { N / 2 }>(self, strip, x, out);
+    }
+
+    #[inline(always)]
+    fn pack_bytes(self, strip: Strip<()>, panel: &mut [u8]) {
+        bytes::pack::<COLS>(strip, panel);
+    }
+
+    #[inline(always)]
+    fn tile_bytes(self, rows: usize, x: Left, panel: &[u8], c: &mut [i32]) {
+        bytes::tile::<Self, 4, 2>(self, rows, x, panel, c);
+    }
+}
+
 impl Dots for Avx2 {
     type Lanes = Avx2;
     const DOT_COLS: usize = N;
-    const COLS: usize = COLS;
     const TILE_ROWS: usize = TILE_ROWS;
 
     #[inline(always)]
     fn lanes(self) -> Avx2 {
         self
-    }
-
-    #[inline(always)]
-    fn offset(self, scheme: Scheme) -> i32 {
-        // The sign of a weight of eight bits goes to the activation.
-        match scheme {
-            Scheme::Int8 => 0,
-            Scheme::Int4 => 8,
-        }
     }
 
     #[inline(always)]
@@ -49,17 +118,11 @@ impl Dots for Avx2 {
     #[inline(always)]
     fn dot(self, strip: Strip<Integer>, x: Row, out: &mut [f32]) {
         let padded = strip.k.next_multiple_of(CHUNK);
-        let width = strip.kind.scheme.row_bytes(strip.k);
         assert!((1..=N).contains(&strip.cols) && out.len() >= strip.cols);
-        assert!(strip.bytes.len() >= (strip.cols - 1) * strip.stride + width);
+        assert!(strip.bytes.len() >= (strip.cols - 1) * strip.stride + strip.k / 2);
         assert!(x.q.len() >= padded && x.scales.len() >= padded / GROUP && x.fixes.len() >= padded / GROUP);
         // SAFETY: `self` proves AVX2; lengths were checked.
-        unsafe {
-            match strip.kind.scheme {
-                Scheme::Int8 => dot::<false>(strip, x, out),
-                Scheme::Int4 => dot::<true>(strip, x, out),
-            }
-        }
+        unsafe { dot(strip, x, out) }
     }
 
     #[inline(always)]
@@ -68,19 +131,16 @@ impl Dots for Avx2 {
         assert!((1..=TILE_ROWS).contains(&rows.len()) && c.len() >= rows.len() * COLS);
         assert!(first.is_multiple_of(CHUNK_GROUPS) && panel.groups.is_multiple_of(CHUNK_GROUPS));
         assert!(panel.cells.len() >= panel.groups * GROUP * COLS);
-        assert!(panel.scheme == Scheme::Int8 || panel.scales.len() >= panel.groups * COLS);
+        assert!(panel.scales.len() >= panel.groups * COLS);
         for row in rows {
             assert!(row.q.len() >= end * GROUP && row.scales.len() >= end && row.fixes.len() >= end);
         }
         // SAFETY: `self` proves AVX2; lengths were checked.
         unsafe {
-            match (panel.scheme, rows.len()) {
-                (Scheme::Int8, 3) => tile::<false, 3>(rows, first, panel, c),
-                (Scheme::Int8, 2) => tile::<false, 2>(rows, first, panel, c),
-                (Scheme::Int8, _) => tile::<false, 1>(rows, first, panel, c),
-                (Scheme::Int4, 3) => tile::<true, 3>(rows, first, panel, c),
-                (Scheme::Int4, 2) => tile::<true, 2>(rows, first, panel, c),
-                (Scheme::Int4, _) => tile::<true, 1>(rows, first, panel, c),
+            match rows.len() {
+                3 => tile::<3>(rows, first, panel, c),
+                2 => tile::<2>(rows, first, panel, c),
+                _ => tile::<1>(rows, first, panel, c),
             }
         }
     }
@@ -168,18 +228,11 @@ unsafe fn load<const SIZE: usize, const BF16: bool>(from: *const u8) -> __m256 {
     }
 }
 
-/// The products of four neighbours: weights of eight bits signed, of four bits as they are; `x` signed. No sum of two
-/// products leaves 16 bits.
+/// The products of four neighbours, `w` unsigned and `x` signed. No sum of two products leaves 16 bits.
 #[inline(always)]
-unsafe fn quads<const INT4: bool>(w: __m256i, x: __m256i) -> __m256i {
+unsafe fn quads(w: __m256i, x: __m256i) -> __m256i {
     // SAFETY: the caller's promise of AVX2.
-    unsafe {
-        let pairs = match INT4 {
-            true => _mm256_maddubs_epi16(w, x),
-            false => _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w)),
-        };
-        _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))
-    }
+    unsafe { _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1)) }
 }
 
 /// Up to 32 bytes of a row of `width` bytes from byte `at` on, then zeros; those `ahead` bytes behind are fetched.
@@ -200,27 +253,13 @@ unsafe fn bytes(row: *const u8, at: usize, width: usize, ahead: usize) -> __m256
 
 /// Sums of four products of one row and two groups, which are the halves: its bytes from `at` on, and the activations at `q`.
 #[inline(always)]
-unsafe fn partial<const INT4: bool>(
-    row: *const u8,
-    at: usize,
-    [width, ahead]: [usize; 2],
-    q: *const u8,
-) -> __m256i {
+unsafe fn partial(row: *const u8, at: usize, [width, ahead]: [usize; 2], q: *const u8) -> __m256i {
     // SAFETY: the caller's promise.
     unsafe {
-        let w = bytes(row, at, width, ahead);
-        let x = _mm256_loadu_si256(q.cast());
-        if INT4 {
-            let low = _mm256_set1_epi8(15);
-            let even = quads::<INT4>(_mm256_and_si256(w, low), x);
-            let high = _mm256_and_si256(_mm256_srli_epi16::<4>(w), low);
-            let x = _mm256_loadu_si256(q.add(CHUNK / 2).cast());
-            return _mm256_add_epi32(even, quads::<INT4>(high, x));
-        }
-        let a = quads::<INT4>(w, x);
-        let b = quads::<INT4>(bytes(row, at + 32, width, ahead), _mm256_loadu_si256(q.add(32).cast()));
-        let (low, high) = (_mm256_permute2x128_si256::<0x20>(a, b), _mm256_permute2x128_si256::<0x31>(a, b));
-        _mm256_add_epi32(low, high)
+        let (w, low) = (bytes(row, at, width, ahead), _mm256_set1_epi8(15));
+        let even = quads(_mm256_and_si256(w, low), _mm256_loadu_si256(q.cast()));
+        let high = _mm256_and_si256(_mm256_srli_epi16::<4>(w), low);
+        _mm256_add_epi32(even, quads(high, _mm256_loadu_si256(q.add(CHUNK / 2).cast())))
     }
 }
 
@@ -229,10 +268,9 @@ unsafe fn partial<const INT4: bool>(
 /// # Safety
 /// AVX2; the lengths that the caller checked.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn dot<const INT4: bool>(strip: Strip<Integer>, x: Row, out: &mut [f32]) {
-    let Strip { bytes, stride, cols, k, kind } = strip;
-    let width = kind.scheme.row_bytes(k);
-    let step = if INT4 { CHUNK / 2 } else { CHUNK };
+unsafe fn dot(strip: Strip<Integer>, x: Row, out: &mut [f32]) {
+    let Strip { bytes, stride, cols, k, .. } = strip;
+    let (width, step) = (k / 2, CHUNK / 2);
     // SAFETY: the caller's promise; rows that do not exist repeat the last one.
     unsafe {
         let rows: [*const u8; N] = core::array::from_fn(|i| bytes.as_ptr().add(i.min(cols - 1) * stride));
@@ -247,12 +285,7 @@ unsafe fn dot<const INT4: bool>(strip: Strip<Integer>, x: Row, out: &mut [f32]) 
                 for (half, four) in fours.iter_mut().enumerate() {
                     let mut sums = [_mm256_setzero_si256(); 4];
                     for (sum, &row) in sums.iter_mut().zip(&rows[4 * half..]) {
-                        *sum = partial::<INT4>(
-                            row,
-                            at,
-                            [width, N * stride],
-                            q.add(pair * if INT4 { 32 } else { 64 }),
-                        );
+                        *sum = partial(row, at, [width, N * stride], q.add(pair * 32));
                     }
                     let [a, b, c, d] = sums;
                     *four = _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
@@ -264,12 +297,10 @@ unsafe fn dot<const INT4: bool>(strip: Strip<Integer>, x: Row, out: &mut [f32]) 
             for (i, &sums) in groups.iter().enumerate() {
                 let group = chunk * CHUNK_GROUPS + i;
                 let fix = _mm256_set1_epi32(*x.fixes.get_unchecked(group));
-                let mut sums = _mm256_cvtepi32_ps(_mm256_add_epi32(sums, fix));
-                if INT4 {
-                    let mut scales = [0.0f32; N];
-                    scales.iter_mut().enumerate().for_each(|(i, x)| *x = strip.scale(i.min(cols - 1), group));
-                    sums = _mm256_mul_ps(sums, _mm256_loadu_ps(scales.as_ptr()));
-                }
+                let mut scales = [0.0f32; N];
+                scales.iter_mut().enumerate().for_each(|(i, x)| *x = strip.scale(i.min(cols - 1), group));
+                let sums = _mm256_cvtepi32_ps(_mm256_add_epi32(sums, fix));
+                let sums = _mm256_mul_ps(sums, _mm256_loadu_ps(scales.as_ptr()));
                 total = _mm256_fmadd_ps(sums, _mm256_set1_ps(*x.scales.get_unchecked(group)), total);
             }
         }
@@ -284,13 +315,7 @@ unsafe fn dot<const INT4: bool>(strip: Strip<Integer>, x: Row, out: &mut [f32]) 
 /// # Safety
 /// AVX2; the lengths that the caller checked.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn tile<const INT4: bool, const ROWS: usize>(
-    rows: &[Row],
-    first: usize,
-    panel: &Panel,
-    c: &mut [f32],
-) {
-    let scheme = if INT4 { Scheme::Int4 } else { Scheme::Int8 };
+unsafe fn tile<const ROWS: usize>(rows: &[Row], first: usize, panel: &Panel, c: &mut [f32]) {
     // SAFETY: the caller's promise.
     unsafe {
         let c = c.as_mut_ptr();
@@ -306,11 +331,11 @@ unsafe fn tile<const INT4: bool, const ROWS: usize>(
                 let cells = cells.add(quad * COLS * QUAD);
                 let (left, right) =
                     (_mm256_loadu_si256(cells.cast()), _mm256_loadu_si256(cells.add(32).cast()));
-                let at = Row::at(scheme, first + group, quad);
+                let at = Row::at(first + group, quad);
                 for (sums, q) in sums.iter_mut().zip(q) {
                     let x = _mm256_set1_epi32(q.add(at).cast::<i32>().read_unaligned());
-                    sums[0] = _mm256_add_epi32(sums[0], quads::<INT4>(left, x));
-                    sums[1] = _mm256_add_epi32(sums[1], quads::<INT4>(right, x));
+                    sums[0] = _mm256_add_epi32(sums[0], quads(left, x));
+                    sums[1] = _mm256_add_epi32(sums[1], quads(right, x));
                 }
             }
             let scales = panel.scales.as_ptr().wrapping_add(group * COLS);
@@ -318,10 +343,7 @@ unsafe fn tile<const INT4: bool, const ROWS: usize>(
                 let scale = _mm256_set1_ps(*rows[i].scales.get_unchecked(first + group));
                 for (j, &sums) in sums.iter().enumerate() {
                     let c = c.add(i * COLS + j * N);
-                    let mut sums = _mm256_cvtepi32_ps(sums);
-                    if INT4 {
-                        sums = _mm256_mul_ps(sums, _mm256_loadu_ps(scales.add(j * N)));
-                    }
+                    let sums = _mm256_mul_ps(_mm256_cvtepi32_ps(sums), _mm256_loadu_ps(scales.add(j * N)));
                     _mm256_storeu_ps(c, _mm256_fmadd_ps(sums, scale, _mm256_loadu_ps(c)));
                 }
             }

@@ -10,7 +10,7 @@ use super::avx512_panels::{pack, tiles_plain, tiles_vnni};
 use super::dots::{CHUNK, CHUNK_GROUPS, Dots, Integer, Panel, Row, Strip};
 use super::isa::{Avx512, Avx512Vnni};
 use super::lanes::{K_BLOCK, LINE};
-use crate::weights::{Dtype, GROUP, Scheme};
+use crate::weights::{Dtype, GROUP};
 
 /// Rows of a weight that are read side by side.
 pub(super) const N: usize = 16;
@@ -23,17 +23,11 @@ const AHEAD: usize = 1024;
 impl Dots for Avx512 {
     type Lanes = Avx512;
     const DOT_COLS: usize = N;
-    const COLS: usize = COLS;
     const TILE_ROWS: usize = TILE_ROWS;
 
     #[inline(always)]
     fn lanes(self) -> Avx512 {
         self
-    }
-
-    #[inline(always)]
-    fn offset(self, scheme: Scheme) -> i32 {
-        offset::<false>(scheme)
     }
 
     #[inline(always)]
@@ -53,19 +47,14 @@ impl Dots for Avx512 {
     fn dot(self, strip: Strip<Integer>, x: Row, out: &mut [f32]) {
         check(&strip, x, out);
         // SAFETY: `self` proves AVX-512; lengths were checked.
-        unsafe {
-            match strip.kind.scheme {
-                Scheme::Int8 => dot_plain::<false>(strip, x, out),
-                Scheme::Int4 => dot_plain::<true>(strip, x, out),
-            }
-        }
+        unsafe { dot_plain(strip, x, out) }
     }
 
     #[inline(always)]
     fn pack(self, strip: Strip<Integer>, first: usize, groups: usize, panel: &mut [u8], scales: &mut [f32]) {
         check_pack(&strip, groups, panel, scales);
         // SAFETY: `self` proves AVX-512; lengths were checked.
-        unsafe { pack::<false, true>(strip, first, groups, panel, scales) }
+        unsafe { pack::<true>(strip, first, groups, panel, scales) }
     }
 
     #[inline(always)]
@@ -79,17 +68,11 @@ impl Dots for Avx512 {
 impl Dots for Avx512Vnni {
     type Lanes = Avx512;
     const DOT_COLS: usize = N;
-    const COLS: usize = COLS;
     const TILE_ROWS: usize = TILE_ROWS;
 
     #[inline(always)]
     fn lanes(self) -> Avx512 {
         self.0
-    }
-
-    #[inline(always)]
-    fn offset(self, scheme: Scheme) -> i32 {
-        offset::<true>(scheme)
     }
 
     #[inline(always)]
@@ -101,19 +84,12 @@ impl Dots for Avx512Vnni {
     fn dot(self, strip: Strip<Integer>, x: Row, out: &mut [f32]) {
         check(&strip, x, out);
         // SAFETY: `self` proves AVX-512 and VNNI; lengths were checked.
-        unsafe {
-            match strip.kind.scheme {
-                Scheme::Int8 => dot_vnni::<false>(strip, x, out),
-                Scheme::Int4 => dot_vnni::<true>(strip, x, out),
-            }
-        }
+        unsafe { dot_vnni(strip, x, out) }
     }
 
     #[inline(always)]
     fn pack(self, strip: Strip<Integer>, first: usize, groups: usize, panel: &mut [u8], scales: &mut [f32]) {
-        check_pack(&strip, groups, panel, scales);
-        // SAFETY: `self` proves AVX-512; lengths were checked.
-        unsafe { pack::<true, true>(strip, first, groups, panel, scales) }
+        self.0.pack(strip, first, groups, panel, scales);
     }
 
     #[inline(always)]
@@ -121,16 +97,6 @@ impl Dots for Avx512Vnni {
         check_tile(rows, first, panel, c);
         // SAFETY: `self` proves AVX-512 and VNNI; lengths were checked.
         unsafe { tiles_vnni(rows, first, panel, c) }
-    }
-}
-
-/// [`Dots::offset`]: `vpdpbusd` takes unsigned weights; without it, the sign of a weight goes to the activation.
-#[inline(always)]
-const fn offset<const VNNI: bool>(scheme: Scheme) -> i32 {
-    match scheme {
-        Scheme::Int8 if VNNI => 128,
-        Scheme::Int8 => 0,
-        Scheme::Int4 => 8,
     }
 }
 
@@ -147,13 +113,10 @@ fn check(strip: &Strip<Integer>, x: Row, out: &[f32]) {
 }
 
 fn check_integers(strip: &Strip<Integer>) {
-    let width = strip.kind.scheme.row_bytes(strip.k);
-    assert!(strip.bytes.len() >= (strip.cols - 1) * strip.stride + width);
-    if strip.kind.scheme == Scheme::Int4 {
-        assert!(strip.kind.stride >= strip.k / GROUP && strip.k.is_multiple_of(GROUP));
-        let scales = (strip.cols - 1) * strip.kind.stride + strip.k / GROUP;
-        assert!(strip.kind.scales.len() >= scales * strip.kind.dtype.size());
-    }
+    assert!(strip.bytes.len() >= (strip.cols - 1) * strip.stride + strip.k / 2);
+    assert!(strip.kind.stride >= strip.k / GROUP && strip.k.is_multiple_of(GROUP));
+    let scales = (strip.cols - 1) * strip.kind.stride + strip.k / GROUP;
+    assert!(strip.kind.scales.len() >= scales * strip.kind.dtype.size());
 }
 
 pub(super) fn check_pack(strip: &Strip<Integer>, groups: usize, panel: &[u8], scales: &[f32]) {
@@ -167,7 +130,7 @@ fn check_tile(rows: &[Row], first: usize, panel: &Panel, c: &[f32]) {
     let end = first + panel.groups;
     assert!(first.is_multiple_of(CHUNK_GROUPS) && panel.groups.is_multiple_of(CHUNK_GROUPS));
     assert!(panel.cells.len() >= panel.groups * GROUP * COLS);
-    assert!(panel.scheme == Scheme::Int8 || panel.scales.len() >= panel.groups * COLS);
+    assert!(panel.scales.len() >= panel.groups * COLS);
     for row in rows {
         assert!(row.q.len() >= end * GROUP && row.scales.len() >= end && row.fixes.len() >= end);
     }
@@ -359,23 +322,15 @@ unsafe fn widen(v: __m256i) -> __m512i {
     unsafe { _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(v)) }
 }
 
-/// `sum` plus the products of four neighbours: `w` as [`Dots::offset`] leaves it, `x` signed.
+/// `sum` plus the products of four neighbours, `w` unsigned and `x` signed; without VNNI, no sum of two products may leave 16
+/// bits.
 #[inline(always)]
-pub(super) unsafe fn add_quads<const VNNI: bool, const INT4: bool>(
-    sum: __m512i,
-    w: __m512i,
-    x: __m512i,
-) -> __m512i {
-    // SAFETY: the caller's promise of AVX-512, and of VNNI where it is set. No sum of two products leaves 16 bits.
+pub(super) unsafe fn add_quads<const VNNI: bool>(sum: __m512i, w: __m512i, x: __m512i) -> __m512i {
+    // SAFETY: the caller's promise of AVX-512, and of VNNI where it is set.
     unsafe {
-        let (w, x) = match (VNNI, INT4) {
-            (true, _) => return _mm512_dpbusd_epi32(sum, w, x),
-            (false, true) => (w, x),
-            (false, false) => {
-                let negated = _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(w), _mm512_setzero_si512(), x);
-                (_mm512_abs_epi8(w), negated)
-            }
-        };
+        if VNNI {
+            return _mm512_dpbusd_epi32(sum, w, x);
+        }
         let pairs = _mm512_maddubs_epi16(w, x);
         _mm512_add_epi32(sum, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)))
     }
@@ -386,9 +341,9 @@ pub(super) unsafe fn add_quads<const VNNI: bool, const INT4: bool>(
 /// # Safety
 /// AVX-512; `check`.
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c")]
-unsafe fn dot_plain<const INT4: bool>(strip: Strip<Integer>, x: Row, out: &mut [f32]) {
+unsafe fn dot_plain(strip: Strip<Integer>, x: Row, out: &mut [f32]) {
     // SAFETY: the caller's promise.
-    unsafe { dot::<false, INT4>(strip, x, out) }
+    unsafe { dot::<false>(strip, x, out) }
 }
 
 /// [`Dots::dot`].
@@ -396,16 +351,15 @@ unsafe fn dot_plain<const INT4: bool>(strip: Strip<Integer>, x: Row, out: &mut [
 /// # Safety
 /// AVX-512 with VNNI; `check`.
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512vnni,avx2,fma,f16c")]
-unsafe fn dot_vnni<const INT4: bool>(strip: Strip<Integer>, x: Row, out: &mut [f32]) {
+unsafe fn dot_vnni(strip: Strip<Integer>, x: Row, out: &mut [f32]) {
     // SAFETY: the caller's promise.
-    unsafe { dot::<true, INT4>(strip, x, out) }
+    unsafe { dot::<true>(strip, x, out) }
 }
 
 #[inline(always)]
-unsafe fn dot<const VNNI: bool, const INT4: bool>(strip: Strip<Integer>, x: Row, out: &mut [f32]) {
+unsafe fn dot<const VNNI: bool>(strip: Strip<Integer>, x: Row, out: &mut [f32]) {
     let Strip { bytes, stride, cols, k, kind } = strip;
-    let width = kind.scheme.row_bytes(k);
-    let (step, scale_size) = (if INT4 { CHUNK / 2 } else { CHUNK }, kind.dtype.size());
+    let (width, step) = (k / 2, CHUNK / 2);
     // SAFETY: the caller's promise; rows that do not exist repeat the last one, and masked bytes are not accessed.
     unsafe {
         let zero = _mm512_setzero_si512();
@@ -415,12 +369,12 @@ unsafe fn dot<const VNNI: bool, const INT4: bool>(strip: Strip<Integer>, x: Row,
         for chunk in 0..k.div_ceil(CHUNK) {
             let (at, q) = (chunk * step, x.q.as_ptr().add(chunk * CHUNK));
             let (x0, x1) = (_mm512_loadu_si512(q.cast()), _mm512_loadu_si512(q.add(CHUNK / 2).cast()));
-            let masks = [left(width, at), left(width, at + 64)];
+            let mask = left(width, at);
             let mut fours = [zero; 4];
             for (quarter, four) in fours.iter_mut().enumerate() {
                 let mut sums = [zero; 4];
                 for (sum, row) in sums.iter_mut().zip(&rows[4 * quarter..]) {
-                    *sum = partial::<VNNI, INT4>(row.wrapping_add(at), N * stride, masks, x0, x1);
+                    *sum = partial::<VNNI>(row.wrapping_add(at), N * stride, mask, x0, x1);
                 }
                 let [a, b, c, d] = sums;
                 let ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
@@ -428,17 +382,11 @@ unsafe fn dot<const VNNI: bool, const INT4: bool>(strip: Strip<Integer>, x: Row,
                 *four = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
             }
             let groups = quarters(fours);
-            let scales = match INT4 {
-                true => Some(columns_scales(&strip, chunk * CHUNK_GROUPS, scale_size)),
-                false => None,
-            };
+            let scales = columns_scales(&strip, chunk * CHUNK_GROUPS, kind.dtype.size());
             for (i, &sums) in groups.iter().enumerate() {
                 let group = chunk * CHUNK_GROUPS + i;
                 let fix = _mm512_set1_epi32(*x.fixes.get_unchecked(group));
-                let mut sums = _mm512_cvtepi32_ps(_mm512_add_epi32(sums, fix));
-                if let Some(scales) = scales {
-                    sums = _mm512_mul_ps(sums, scales[i]);
-                }
+                let sums = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(sums, fix)), scales[i]);
                 total = _mm512_fmadd_ps(sums, _mm512_set1_ps(*x.scales.get_unchecked(group)), total);
             }
         }
@@ -449,37 +397,21 @@ unsafe fn dot<const VNNI: bool, const INT4: bool>(strip: Strip<Integer>, x: Row,
 /// Sums of four products of one row and one chunk; its four groups are the quarters. What lies `ahead` bytes behind is
 /// fetched.
 #[inline(always)]
-unsafe fn partial<const VNNI: bool, const INT4: bool>(
+unsafe fn partial<const VNNI: bool>(
     from: *const u8,
     ahead: usize,
-    masks: [__mmask64; 2],
+    mask: __mmask64,
     x0: __m512i,
     x1: __m512i,
 ) -> __m512i {
     // SAFETY: the caller's promise; masked bytes are not accessed.
     unsafe {
-        let zero = _mm512_setzero_si512();
+        let (zero, low) = (_mm512_setzero_si512(), _mm512_set1_epi8(15));
         _mm_prefetch::<_MM_HINT_T1>(from.wrapping_add(ahead).cast());
-        let a = _mm512_maskz_loadu_epi8(masks[0], from.cast());
-        if INT4 {
-            let low = _mm512_set1_epi8(15);
-            let sum = add_quads::<VNNI, INT4>(zero, _mm512_and_si512(a, low), x0);
-            let high = _mm512_and_si512(_mm512_srli_epi16::<4>(a), low);
-            return add_quads::<VNNI, INT4>(sum, high, x1);
-        }
-        _mm_prefetch::<_MM_HINT_T1>(from.wrapping_add(ahead + 64).cast());
-        let b = _mm512_maskz_loadu_epi8(masks[1], from.wrapping_add(64).cast());
-        let a = add_quads::<VNNI, INT4>(zero, offset_eight::<VNNI>(a), x0);
-        let b = add_quads::<VNNI, INT4>(zero, offset_eight::<VNNI>(b), x1);
-        _mm512_add_epi32(_mm512_shuffle_i32x4::<0x88>(a, b), _mm512_shuffle_i32x4::<0xDD>(a, b))
+        let w = _mm512_maskz_loadu_epi8(mask, from.cast());
+        let sum = add_quads::<VNNI>(zero, _mm512_and_si512(w, low), x0);
+        add_quads::<VNNI>(sum, _mm512_and_si512(_mm512_srli_epi16::<4>(w), low), x1)
     }
-}
-
-/// Stored integers of eight bits with [`Dots::offset`].
-#[inline(always)]
-pub(super) unsafe fn offset_eight<const VNNI: bool>(w: __m512i) -> __m512i {
-    // SAFETY: the caller's promise of AVX-512.
-    if VNNI { unsafe { _mm512_xor_si512(w, _mm512_set1_epi8(-128)) } } else { w }
 }
 
 /// The scales of sixteen columns for the four groups from `first` on; 0 behind the last group.

@@ -13,7 +13,7 @@ use super::product::{self, Right, product};
 use super::room::vector;
 use super::{
     activate, add, attention, cache, conv2d, depthwise, embedding, group_norm, layer_norm, matvec,
-    product_int8, resize, rms_norm, rope,
+    product_int4, product_int8, resize, rms_norm, rope,
 };
 use crate::arena::{Arena, Buffer, Room};
 use crate::backend::{
@@ -22,7 +22,8 @@ use crate::backend::{
 };
 use crate::checked::{Size, quotient};
 use crate::error::{Error, Result};
-use crate::weights::{Dtype, Quantised, Tensor};
+use crate::reference::LONGEST;
+use crate::weights::{Dtype, Quantised, Scheme, Tensor};
 
 impl Cpu {
     /// Room for `rows * cols` elements; NaN and a canary where the backend is poisoned.
@@ -214,12 +215,21 @@ impl Backend for Cpu {
         if let Stored::Quantised(stored) = weight.stored() {
             check_quantised(weight, stored, [n, k])?;
         }
-        if let (Stored::Quantised(weight), false) = (weight.stored(), self.exact) {
-            let scratch = of_finish + product_int8::scratch(self, rows, k);
+        let integers = match weight.stored() {
+            Stored::Quantised(weight) if !self.exact => match weight.scheme() {
+                Scheme::Int8 if k > LONGEST => None,
+                scheme => Some((weight, scheme == Scheme::Int8)),
+            },
+            _ => None,
+        };
+        if let Some((weight, eight)) = integers {
+            let scratch = if eight { product_int8::scratch } else { product_int4::scratch };
+            let product = if eight { product_int8::product } else { product_int4::product };
+            let scratch = of_finish.saturating_add(scratch(self, rows, k));
             return self.matrix("linear", [rows, n], scratch, |out, scratch| {
                 let mut room = Room::new(scratch);
                 let finish = Finish::new(self.isa, bias, &epilogue, &mut room)?;
-                product_int8::product(self, Mat::new(x)?, weight, &finish, room.rest(), out);
+                product(self, Mat::new(x)?, weight, &finish, room.rest(), out);
                 Ok(())
             });
         }

@@ -1,14 +1,15 @@
 //! The vocabulary of products in which weights meet activations row by row: a few rows of activations times stored
-//! weights of any type, and the panels and tiles of the integer product.
+//! weights, and the panels and tiles of the product with weights of four bits; `bytes.rs` has those of eight.
 //!
-//! Integer products are exact inside a group of [`GROUP`] elements, so that any order of the additions gives the same sum;
+//! Products of four bits are exact inside a group of [`GROUP`] elements, so that any order of the additions gives the same sum;
 //! across groups every output is one chain of `f32` multiply-adds in ascending order, `sum = sum + group * scale`. Products of
 //! `f32`, `f16` and `bf16` follow the blocked product: chains over [`K_BLOCK`](super::lanes::K_BLOCK) elements in ascending
 //! order, then the sum of the blocks. A row therefore has the bits here that it has in a large batch.
 #![forbid(unsafe_code)]
 
+use super::bytes::Bytes;
 use super::lanes::Lanes;
-use crate::weights::{Dtype, GROUP, Scheme};
+use crate::weights::{Dtype, GROUP};
 
 /// Elements of a row that are read in one go; quantised rows are padded with zeros to a multiple.
 pub(super) const CHUNK: usize = 4 * GROUP;
@@ -43,7 +44,7 @@ impl<'a> Strip<'a, Integer<'a>> {
         Strip {
             bytes: &self.bytes[col * self.stride..],
             cols: cols.min(self.cols - col),
-            kind: Integer { scales: &scales[col * stride * dtype.size()..], ..self.kind },
+            kind: Integer { scales: &scales[col * stride * dtype.size()..], stride, dtype },
             ..self
         }
     }
@@ -61,28 +62,22 @@ impl<'a> Strip<'a, Integer<'a>> {
 
     /// Byte `j` of row `i`, 0 behind its end.
     fn byte(self, i: usize, j: usize) -> u8 {
-        if j < self.kind.scheme.row_bytes(self.k) { self.bytes[i * self.stride + j] } else { 0 }
+        if j < self.k / 2 { self.bytes[i * self.stride + j] } else { 0 }
     }
 
-    /// Four stored elements of row `i` as a panel holds them; integers of four bits have the offset 8.
+    /// Four stored elements of row `i` as a panel holds them, with the offset 8.
     #[inline(always)]
     pub(super) fn quad(self, i: usize, group: usize, quad: usize) -> [u8; QUAD] {
-        match self.kind.scheme {
-            Scheme::Int8 => core::array::from_fn(|j| self.byte(i, group * GROUP + quad * QUAD + j)),
-            Scheme::Int4 => {
-                // The even elements of a group lie in the low halves, the odd ones in the high halves.
-                let (shift, quad) = if quad < QUADS / 2 { (0, quad) } else { (4, quad - QUADS / 2) };
-                core::array::from_fn(|j| self.byte(i, group * GROUP / 2 + quad * QUAD + j) >> shift & 15)
-            }
-        }
+        // The even elements of a group lie in the low halves, the odd ones in the high halves.
+        let (shift, quad) = if quad < QUADS / 2 { (0, quad) } else { (4, quad - QUADS / 2) };
+        core::array::from_fn(|j| self.byte(i, group * GROUP / 2 + quad * QUAD + j) >> shift & 15)
     }
 }
 
-/// How the integers of a [`Strip`] are to be read.
+/// What a [`Strip`] of integers of four bits has besides.
 #[derive(Clone, Copy)]
 pub(super) struct Integer<'a> {
-    pub(super) scheme: Scheme,
-    /// Scales of the groups from the first row on; none with [`Scheme::Int8`], where the caller scales columns.
+    /// Scales of the groups from the first row on.
     pub(super) scales: &'a [u8],
     /// Scales from row to row.
     pub(super) stride: usize,
@@ -90,57 +85,46 @@ pub(super) struct Integer<'a> {
     pub(super) dtype: Dtype,
 }
 
-/// One row of activations in integers: `x[j] = scales[j / GROUP] * q[j]`.
+/// One row of activations in integers of eight bits, for weights of four: `x[j] = scales[j / GROUP] * q[j]`.
 #[derive(Clone, Copy)]
 pub(super) struct Row<'a> {
-    /// A multiple of [`CHUNK`]. For [`Scheme::Int4`] every chunk holds its even elements, then its odd ones.
+    /// A multiple of [`CHUNK`]; every chunk holds its even elements, then its odd ones.
     pub(super) q: &'a [u8],
     /// One for each group.
     pub(super) scales: &'a [f32],
-    /// One for each group: what the offset of the stored integers adds to its sum, negated.
+    /// One for each group: what the offset of the stored integers, 8, adds to its sum, negated.
     pub(super) fixes: &'a [i32],
 }
 
 impl Row<'_> {
     /// Where the four activations begin that meet [`Strip::quad`].
     #[inline(always)]
-    pub(super) fn at(scheme: Scheme, group: usize, quad: usize) -> usize {
-        match scheme {
-            Scheme::Int8 => group * GROUP + quad * QUAD,
-            Scheme::Int4 => {
-                let half = if quad < QUADS / 2 { 0 } else { CHUNK / 2 - GROUP / 2 };
-                group / CHUNK_GROUPS * CHUNK + group % CHUNK_GROUPS * (GROUP / 2) + half + quad * QUAD
-            }
-        }
+    pub(super) fn at(group: usize, quad: usize) -> usize {
+        let half = if quad < QUADS / 2 { 0 } else { CHUNK / 2 - GROUP / 2 };
+        group / CHUNK_GROUPS * CHUNK + group % CHUNK_GROUPS * (GROUP / 2) + half + quad * QUAD
     }
 }
 
 /// Products of one instruction set. Every method must be `#[inline(always)]`.
-pub(super) trait Dots: Copy {
+pub(super) trait Dots: Bytes {
     /// The vectors of the same instruction set.
     type Lanes: Lanes;
     /// Most columns of [`Dots::dot`] and [`Dots::dot_floats`].
     const DOT_COLS: usize;
-    /// Columns of a panel, at most [`MAX_COLS`].
-    const COLS: usize;
     /// Most rows of a tile.
     const TILE_ROWS: usize;
 
     /// The vectors.
     fn lanes(self) -> Self::Lanes;
 
-    /// What is added to stored integers before they are multiplied; [`Row::fixes`] take it back.
-    fn offset(self, scheme: Scheme) -> i32;
-
     /// `out[j] = sum_k strip[j, k] * x[k]` for the strip's columns.
     fn dot_floats(self, strip: Strip<Dtype>, x: &[f32], out: &mut [f32]);
 
-    /// `out[j] = sum_g x.scales[g] * sum_(k in g) strip[j, k] * x.q[k]` for the strip's columns; with
-    /// [`Scheme::Int4`] every group's sum is multiplied by its own scale first.
+    /// `out[j] = sum_g x.scales[g] * (strip.scale(j, g) * sum_(k in g) strip[j, k] * x.q[k])` for the strip's columns.
     fn dot(self, strip: Strip<Integer>, x: Row, out: &mut [f32]);
 
     /// Fills a panel `[group][quad][COLS][QUAD]` with `groups` groups (whole chunks) of the strip's columns from group
-    /// `first` on, and with [`Scheme::Int4`] their scales `[group][COLS]`. Columns and groups that do not exist become
+    /// `first` on, and their scales `[group][COLS]`. Columns and groups that do not exist become
     /// anything in the panel, but finite in the scales.
     fn pack(self, strip: Strip<Integer>, first: usize, groups: usize, panel: &mut [u8], scales: &mut [f32]) {
         for group in 0..groups {
@@ -150,10 +134,8 @@ pub(super) trait Dots: Copy {
                     *cell = strip.quad(i.min(strip.cols - 1), first + group, quad);
                 }
             }
-            if strip.kind.scheme == Scheme::Int4 {
-                for (i, scale) in scales[group * Self::COLS..][..Self::COLS].iter_mut().enumerate() {
-                    *scale = strip.scale(i.min(strip.cols - 1), first + group);
-                }
+            for (i, scale) in scales[group * Self::COLS..][..Self::COLS].iter_mut().enumerate() {
+                *scale = strip.scale(i.min(strip.cols - 1), first + group);
             }
         }
     }
@@ -185,7 +167,6 @@ const MAX_TILE: usize = 8;
 
 /// A packed panel.
 pub(super) struct Panel<'a> {
-    pub(super) scheme: Scheme,
     pub(super) groups: usize,
     pub(super) cells: &'a [u8],
     pub(super) scales: &'a [f32],

@@ -7,10 +7,12 @@
 //! - Work is cut into pieces whose size depends on the operands' shapes only (`threads.rs`), and every sum has one order,
 //!   so the number of threads and the other rows of a batch never change a bit of a row.
 //! - Weights are read where they lie, in their type and at any alignment; the blocked product (`product.rs`) converts and
-//!   transposes one panel at a time. A few rows, and quantised weights, go by `dots.rs`: products by row, in the same order.
+//!   transposes one panel at a time. A few rows, and quantised weights, go by `dots.rs` and `bytes.rs`: products by
+//!   row, in the same order.
 //!
 //! To add an operation: its definition in `crate::reference`, its shape check in `crate::backend::check`, one file here
-//! with an `Op`, a test in `tests/ops`. To add an instruction set: one file with `Lanes`, one with `Dots`, a variant of [`Isa`].
+//! with an `Op`, a test in `tests/ops`. To add an instruction set: one file with `Lanes`, one with `Bytes` and `Dots`, a variant of
+//! [`Isa`].
 #![deny(unsafe_code)]
 
 #[cfg(target_endian = "big")]
@@ -33,6 +35,9 @@ mod avx2_dots;
 mod avx512;
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 #[allow(unsafe_code)]
+mod avx512_bytes;
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+#[allow(unsafe_code)]
 mod avx512_dots;
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 #[allow(unsafe_code)]
@@ -40,12 +45,14 @@ mod avx512_panels;
 mod backend;
 #[allow(unsafe_code)]
 mod blocks;
+mod bytes;
 mod cache;
 mod conv2d;
 #[cfg(feature = "std")]
 #[allow(unsafe_code)]
 mod crew;
 mod depthwise;
+mod digits;
 mod dots;
 mod embedding;
 mod finish;
@@ -67,6 +74,7 @@ mod packed;
 mod portable;
 mod portable_dots;
 mod product;
+mod product_int4;
 mod product_int8;
 mod quantise;
 mod resize;
@@ -158,8 +166,8 @@ impl Cpu {
     }
 
     /// With `exact`, quantised weights are multiplied as the numbers that they stand for, by activations in `f32`; otherwise,
-    /// and by default, activations are quantised as well, to eight bits in groups of [`GROUP`](crate::weights::GROUP) with a
-    /// scale of their own, which is several times faster.
+    /// and by default, activations are quantised as well, which is several times faster: for weights of eight bits to sixteen
+    /// bits with a scale for each row, for weights of four to eight bits with one for each [`GROUP`](crate::weights::GROUP).
     pub fn with_exact_activations(self, exact: bool) -> Cpu {
         Cpu { exact, ..self }
     }

@@ -6,11 +6,12 @@
 use core::arch::aarch64::*;
 use core::arch::asm;
 
+use super::bytes::{self, ByteLanes, Bytes, Left, Sums};
 use super::dots::{CHUNK, CHUNK_GROUPS, Dots, Integer, Panel, QUAD, QUADS, Row, Strip};
 use super::isa::{Neon, NeonDot};
 use super::lanes::K_BLOCK;
 use super::neon::{load, transpose};
-use crate::weights::{Dtype, GROUP, Scheme};
+use crate::weights::{Dtype, GROUP};
 
 /// Rows of a weight that share a vector.
 const N: usize = 4;
@@ -62,24 +63,83 @@ impl Quads for NeonDot {
     }
 }
 
+impl<Q: Quads> ByteLanes for Q {
+    type Quads = int8x16_t;
+    type Sums = int32x4_t;
+    const N: usize = N;
+    const OFFSET: i32 = 0;
+
+    #[inline(always)]
+    fn zero(self) -> int32x4_t {
+        // SAFETY: the target has NEON, or this would not be compiled.
+        unsafe { vdupq_n_s32(0) }
+    }
+
+    #[inline(always)]
+    fn load_quads(self, bytes: &[u8]) -> int8x16_t {
+        assert!(bytes.len() >= N * QUAD);
+        // SAFETY: as above; the length was checked.
+        unsafe { vld1q_s8(bytes.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn offset(self, stored: int8x16_t) -> int8x16_t {
+        stored
+    }
+
+    #[inline(always)]
+    fn splat_quad(self, bytes: [u8; QUAD]) -> int8x16_t {
+        // SAFETY: the target has NEON.
+        unsafe { vreinterpretq_s8_s32(vdupq_n_s32(i32::from_le_bytes(bytes))) }
+    }
+
+    #[inline(always)]
+    fn add_quads(self, sums: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
+        Quads::quads(self, sums, w, x)
+    }
+
+    #[inline(always)]
+    fn store_sums(self, sums: int32x4_t, out: &mut [i32]) {
+        assert!(out.len() >= N);
+        // SAFETY: the target has NEON; the length was checked.
+        unsafe { vst1q_s32(out.as_mut_ptr(), sums) }
+    }
+
+    #[inline(always)]
+    fn total(self, sums: int32x4_t) -> i32 {
+        // SAFETY: the target has NEON.
+        unsafe { vaddvq_s32(sums) }
+    }
+}
+
+impl<Q: Quads> Bytes for Q {
+    const COLS: usize = COLS;
+    const SIDE: usize = 2 * N;
+
+    #[inline(always)]
+    fn dot_bytes(self, strip: Strip<()>, x: Left, out: &mut Sums) {
+        bytes::dot::<Self, { 2 * N }>(self, strip, x, out);
+    }
+
+    #[inline(always)]
+    fn pack_bytes(self, strip: Strip<()>, panel: &mut [u8]) {
+        bytes::pack::<COLS>(strip, panel);
+    }
+
+    #[inline(always)]
+    fn tile_bytes(self, rows: usize, x: Left, panel: &[u8], c: &mut [i32]) {
+        bytes::tile::<Self, 4, { COLS / N }>(self, rows, x, panel, c);
+    }
+}
+
 impl<Q: Quads> Dots for Q {
     type Lanes = Neon;
     const DOT_COLS: usize = DOT_COLS;
-    const COLS: usize = COLS;
     const TILE_ROWS: usize = TILE_ROWS;
 
     #[inline(always)]
     fn lanes(self) -> Neon {
         self.neon()
-    }
-
-    #[inline(always)]
-    fn offset(self, scheme: Scheme) -> i32 {
-        // Both factors are signed bytes; integers of four bits are stored with 8 added.
-        match scheme {
-            Scheme::Int8 => 0,
-            Scheme::Int4 => 8,
-        }
     }
 
     #[inline(always)]
@@ -188,8 +248,8 @@ unsafe fn bytes(row: *const u8, at: usize, width: usize) -> uint8x16_t {
 
 #[inline(always)]
 fn dot<Q: Quads>(quads: Q, strip: Strip<Integer>, x: Row, out: &mut [f32]) {
-    let Strip { bytes: stored, stride, cols, k, kind } = strip;
-    let (padded, width) = (k.next_multiple_of(CHUNK), kind.scheme.row_bytes(k));
+    let Strip { bytes: stored, stride, cols, k, .. } = strip;
+    let (padded, width) = (k.next_multiple_of(CHUNK), k / 2);
     assert!((1..=DOT_COLS).contains(&cols) && out.len() >= cols);
     assert!(stored.len() >= (cols - 1) * stride + width);
     assert!(x.q.len() >= padded && x.scales.len() >= padded / GROUP && x.fixes.len() >= padded / GROUP);
@@ -198,8 +258,8 @@ fn dot<Q: Quads>(quads: Q, strip: Strip<Integer>, x: Row, out: &mut [f32]) {
         for (four, out) in out[..cols].chunks_mut(N).enumerate() {
             let mut total = vdupq_n_f32(0.0);
             for group in 0..padded / GROUP {
-                let low = x.q.as_ptr().add(Row::at(kind.scheme, group, 0));
-                let high = x.q.as_ptr().add(Row::at(kind.scheme, group, QUADS / 2));
+                let low = x.q.as_ptr().add(Row::at(group, 0));
+                let high = x.q.as_ptr().add(Row::at(group, QUADS / 2));
                 let (low, high) = (vld1q_s8(low.cast()), vld1q_s8(high.cast()));
                 let mut sums = [vdupq_n_s32(0); N];
                 let mut scales = [0.0f32; N];
@@ -207,25 +267,16 @@ fn dot<Q: Quads>(quads: Q, strip: Strip<Integer>, x: Row, out: &mut [f32]) {
                     // Rows that do not exist repeat the last one.
                     let col = (four * N + i).min(cols - 1);
                     let row = stored.as_ptr().add(col * stride);
-                    let [a, b] = match kind.scheme {
-                        Scheme::Int8 => {
-                            [bytes(row, group * GROUP, width), bytes(row, group * GROUP + 16, width)]
-                        }
-                        Scheme::Int4 => {
-                            *scale = strip.scale(col, group);
-                            let pairs = bytes(row, group * GROUP / 2, width);
-                            [vandq_u8(pairs, vdupq_n_u8(15)), vshrq_n_u8::<4>(pairs)]
-                        }
-                    };
+                    *scale = strip.scale(col, group);
+                    let pairs = bytes(row, group * GROUP / 2, width);
+                    let (a, b) = (vandq_u8(pairs, vdupq_n_u8(15)), vshrq_n_u8::<4>(pairs));
                     *sum = quads.quads(*sum, vreinterpretq_s8_u8(a), low);
                     *sum = quads.quads(*sum, vreinterpretq_s8_u8(b), high);
                 }
                 let [a, b, c, d] = sums;
                 let sums = vpaddq_s32(vpaddq_s32(a, b), vpaddq_s32(c, d));
-                let mut sums = vcvtq_f32_s32(vaddq_s32(sums, vdupq_n_s32(x.fixes[group])));
-                if kind.scheme == Scheme::Int4 {
-                    sums = vmulq_f32(sums, vld1q_f32(scales.as_ptr()));
-                }
+                let sums = vcvtq_f32_s32(vaddq_s32(sums, vdupq_n_s32(x.fixes[group])));
+                let sums = vmulq_f32(sums, vld1q_f32(scales.as_ptr()));
                 total = vfmaq_n_f32(total, sums, x.scales[group]);
             }
             store(total, out);
@@ -239,7 +290,7 @@ fn tile<Q: Quads>(quads: Q, rows: &[Row], first: usize, panel: &Panel, c: &mut [
     assert!((1..=TILE_ROWS).contains(&rows.len()) && c.len() >= rows.len() * COLS);
     assert!(first.is_multiple_of(CHUNK_GROUPS) && panel.groups.is_multiple_of(CHUNK_GROUPS));
     assert!(panel.cells.len() >= panel.groups * GROUP * COLS);
-    assert!(panel.scheme == Scheme::Int8 || panel.scales.len() >= panel.groups * COLS);
+    assert!(panel.scales.len() >= panel.groups * COLS);
     for row in rows {
         assert!(row.q.len() >= end * GROUP && row.scales.len() >= end && row.fixes.len() >= end);
     }
@@ -280,7 +331,7 @@ unsafe fn tile_of<Q: Quads, const ROWS: usize>(
                     *right = vld1q_s8(cells.cast());
                     cells = cells.add(N * QUAD);
                 }
-                let at = Row::at(panel.scheme, first + group, quad);
+                let at = Row::at(first + group, quad);
                 for (sums, row) in sums.iter_mut().zip(rows) {
                     let x = row.q.as_ptr().add(at).cast::<i32>().read_unaligned();
                     let x = vreinterpretq_s8_s32(vdupq_n_s32(x));
@@ -293,10 +344,8 @@ unsafe fn tile_of<Q: Quads, const ROWS: usize>(
                 let scale = *rows[i].scales.get_unchecked(first + group);
                 for (j, &sums) in sums.iter().enumerate() {
                     let c = c.as_mut_ptr().add(i * COLS + j * N);
-                    let mut sums = vcvtq_f32_s32(sums);
-                    if panel.scheme == Scheme::Int4 {
-                        sums = vmulq_f32(sums, vld1q_f32(panel.scales.as_ptr().add(group * COLS + j * N)));
-                    }
+                    let scales = vld1q_f32(panel.scales.as_ptr().add(group * COLS + j * N));
+                    let sums = vmulq_f32(vcvtq_f32_s32(sums), scales);
                     vst1q_f32(c, vfmaq_n_f32(vld1q_f32(c), sums, scale));
                 }
             }

@@ -3,32 +3,92 @@
 
 use half::{bf16, f16};
 
+use super::bytes::{self, ByteLanes, Bytes, Left, Sums};
 use super::dots::{Dots, Integer, Panel, QUAD, QUADS, Row, Strip};
 use super::lanes::K_BLOCK;
 use super::portable::Portable;
-use crate::weights::{Dtype, Scheme};
+use crate::weights::Dtype;
 
 const DOT_COLS: usize = 4;
 const COLS: usize = 8;
 const TILE_ROWS: usize = 4;
+/// Sums of one vector of bytes.
+const N: usize = 8;
+
+impl ByteLanes for Portable {
+    type Quads = [[i8; QUAD]; N];
+    type Sums = [i32; N];
+    const N: usize = N;
+    const OFFSET: i32 = 0;
+
+    #[inline(always)]
+    fn zero(self) -> Self::Sums {
+        [0; N]
+    }
+
+    #[inline(always)]
+    fn load_quads(self, bytes: &[u8]) -> Self::Quads {
+        let quads = &bytes[..QUAD * N].as_chunks::<QUAD>().0;
+        core::array::from_fn(|j| quads[j].map(|byte| byte as i8))
+    }
+
+    #[inline(always)]
+    fn offset(self, stored: Self::Quads) -> Self::Quads {
+        stored
+    }
+
+    #[inline(always)]
+    fn splat_quad(self, bytes: [u8; QUAD]) -> Self::Quads {
+        [bytes.map(|byte| byte as i8); N]
+    }
+
+    #[inline(always)]
+    fn add_quads(self, mut sums: Self::Sums, w: Self::Quads, x: Self::Quads) -> Self::Sums {
+        for (sum, (w, x)) in sums.iter_mut().zip(w.iter().zip(&x)) {
+            *sum += w.iter().zip(x).map(|(&w, &x)| i32::from(w) * i32::from(x)).sum::<i32>();
+        }
+        sums
+    }
+
+    #[inline(always)]
+    fn store_sums(self, sums: Self::Sums, out: &mut [i32]) {
+        out[..N].copy_from_slice(&sums);
+    }
+
+    #[inline(always)]
+    fn total(self, sums: Self::Sums) -> i32 {
+        sums.iter().sum()
+    }
+}
+
+impl Bytes for Portable {
+    const COLS: usize = COLS;
+    const SIDE: usize = DOT_COLS;
+
+    #[inline(always)]
+    fn dot_bytes(self, strip: Strip<()>, x: Left, out: &mut Sums) {
+        bytes::dot::<Self, DOT_COLS>(self, strip, x, out);
+    }
+
+    #[inline(always)]
+    fn pack_bytes(self, strip: Strip<()>, panel: &mut [u8]) {
+        bytes::pack::<COLS>(strip, panel);
+    }
+
+    #[inline(always)]
+    fn tile_bytes(self, rows: usize, x: Left, panel: &[u8], c: &mut [i32]) {
+        bytes::tile::<Self, 4, { COLS / N }>(self, rows, x, panel, c);
+    }
+}
 
 impl Dots for Portable {
     type Lanes = Portable;
     const DOT_COLS: usize = DOT_COLS;
-    const COLS: usize = COLS;
     const TILE_ROWS: usize = TILE_ROWS;
 
     #[inline(always)]
     fn lanes(self) -> Portable {
         self
-    }
-
-    #[inline(always)]
-    fn offset(self, scheme: Scheme) -> i32 {
-        match scheme {
-            Scheme::Int8 => 0,
-            Scheme::Int4 => 8,
-        }
     }
 
     #[inline(always)]
@@ -42,16 +102,15 @@ impl Dots for Portable {
 
     #[inline(always)]
     fn dot(self, strip: Strip<Integer>, x: Row, out: &mut [f32]) {
-        let scheme = strip.kind.scheme;
         for (i, out) in out[..strip.cols].iter_mut().enumerate() {
             *out = 0.0;
             for (group, (&scale, &fix)) in x.scales.iter().zip(x.fixes).enumerate() {
                 let mut sum = fix;
                 for quad in 0..QUADS {
-                    let q = &x.q[Row::at(scheme, group, quad)..][..QUAD];
-                    sum += quad_product(scheme, strip.quad(i, group, quad), q);
+                    let q = &x.q[Row::at(group, quad)..][..QUAD];
+                    sum += quad_product(strip.quad(i, group, quad), q);
                 }
-                *out += scaled(scheme, sum, strip.scale(i, group)) * scale;
+                *out += sum as f32 * strip.scale(i, group) * scale;
             }
         }
     }
@@ -62,15 +121,14 @@ impl Dots for Portable {
             for group in 0..panel.groups {
                 let mut sums = [row.fixes[first + group]; COLS];
                 for quad in 0..QUADS {
-                    let q = &row.q[Row::at(panel.scheme, first + group, quad)..][..QUAD];
+                    let q = &row.q[Row::at(first + group, quad)..][..QUAD];
                     let cells = &panel.cells[(group * QUADS + quad) * COLS * QUAD..][..COLS * QUAD];
                     for (sum, &cell) in sums.iter_mut().zip(cells.as_chunks::<QUAD>().0) {
-                        *sum += quad_product(panel.scheme, cell, q);
+                        *sum += quad_product(cell, q);
                     }
                 }
-                for (j, (c, &sum)) in c.iter_mut().zip(&sums).enumerate() {
-                    let scale = panel.scales.get(group * COLS + j).copied().unwrap_or(0.0);
-                    *c += scaled(panel.scheme, sum, scale) * row.scales[first + group];
+                for ((c, &sum), scale) in c.iter_mut().zip(&sums).zip(&panel.scales[group * COLS..]) {
+                    *c += sum as f32 * scale * row.scales[first + group];
                 }
             }
         }
@@ -79,21 +137,8 @@ impl Dots for Portable {
 
 /// The sum of four products.
 #[inline(always)]
-fn quad_product(scheme: Scheme, cell: [u8; QUAD], q: &[u8]) -> i32 {
-    let stored = |byte: u8| match scheme {
-        Scheme::Int8 => i32::from(byte as i8),
-        Scheme::Int4 => i32::from(byte),
-    };
-    cell.iter().zip(q).map(|(&w, &q)| stored(w) * i32::from(q as i8)).sum()
-}
-
-/// A group's sum as a number, with its own scale where it has one.
-#[inline(always)]
-fn scaled(scheme: Scheme, sum: i32, scale: f32) -> f32 {
-    match scheme {
-        Scheme::Int8 => sum as f32,
-        Scheme::Int4 => sum as f32 * scale,
-    }
+fn quad_product(cell: [u8; QUAD], q: &[u8]) -> i32 {
+    cell.iter().zip(q).map(|(&w, &q)| i32::from(w) * i32::from(q as i8)).sum()
 }
 
 /// [`Dots::dot_floats`] for elements of `SIZE` bytes: the chains of all columns side by side.

@@ -1,41 +1,42 @@
-//! The product with quantised weights, `out[r, n] = sum_k x[r, k] * weight[n, k]`, in integers: activations are quantised
-//! row by row ([`super::quantise`]), weights stay as they are stored.
+//! The product with weights of eight bits, `out[r, n] = sum_k x[r, k] * weight[n, k]`, in integers: activations are split into
+//! two digits ([`super::digits`]), weights stay as they are stored, and sums over a whole row are exact.
 //!
-//! A few rows go over the weights where they lie; more rows share panels, which are packed while computing. Both give
-//! the same bits: see [`super::dots`].
+//! A few rows go over the weights where they lie; more rows share panels, which are packed while computing. Both give the
+//! same bits, and so does every instruction set: `(255 high + low) * scale of the row * scale of the column` in `f32`, where
+//! `high` and `low` are the sums of either digit.
 #![forbid(unsafe_code)]
 
 use super::Cpu;
 use super::blocks::Block;
-use super::dots::{CHUNK, CHUNK_GROUPS, DotOp, Dots, Integer, MAX_COLS, Panel, Row, Strip};
-use super::finish::{Finish, Product};
-use super::lanes::{Lanes, zip_in_place};
+use super::bytes::{DIGITS, STEP, TILE_ROWS};
+use super::digits::{BASE, FEW, LINE, Layout, quantise};
+use super::dots::{DotOp, Dots, MAX_COLS, Strip};
+use super::finish::Finish;
+use super::isa::second_level_cache;
+use super::lanes::Lanes;
 use super::mat::Mat;
-use super::quantise::{quantise, row, words};
-use crate::weights::{Dtype, GROUP, Quantised, Scheme};
+use crate::checked::quotient;
+use crate::weights::Quantised;
 
 /// Output columns of one piece of work; a multiple of every width of panels and dots.
 const STRIP: usize = 64;
-/// Rows up to which weights are multiplied where they lie.
-const FEW: usize = 4;
-/// Most rows of one piece of work, whole tiles of any instruction set's.
-const ROWS: usize = 192;
-/// Rows of the highest tile.
-const TILE_ROWS: usize = 16;
-/// Groups of one panel: sixteen kilobytes at most.
-const PANEL_GROUPS: usize = 16;
-/// Words of a panel's cells, and as many at most of its scales.
-const CELLS: usize = PANEL_GROUPS * GROUP * MAX_COLS / 4;
-/// Words of a panel's scales.
-const SCALES: usize = PANEL_GROUPS * MAX_COLS;
+/// Words of the sums of a tile.
+const SUMS: usize = DIGITS * TILE_ROWS * MAX_COLS;
+
+/// Words of scratch for one worker: scales of columns, a panel and its sums.
+fn share(rows: usize, k: usize) -> usize {
+    let panel = if rows <= FEW { 0 } else { k.div_ceil(STEP) * LINE * MAX_COLS + SUMS };
+    STRIP + panel
+}
 
 /// Elements of scratch that [`product`] takes for `rows` rows of `k` elements. More rows never need less.
 pub(super) fn scratch(cpu: &Cpu, rows: usize, k: usize) -> usize {
-    let sums = if rows <= FEW { 0 } else { CELLS + SCALES + rows.min(ROWS) * MAX_COLS };
-    rows.saturating_mul(words(k)).saturating_add(cpu.threads.workers() * (STRIP + sums))
+    let Layout { words, tiles, .. } = Layout::new(rows, k);
+    let left = words.saturating_mul(tiles);
+    left.saturating_add(cpu.threads.workers() * share(rows, k)).saturating_add(LINE)
 }
 
-/// Computes the product into `out` (row-major) and finishes it.
+/// Computes the product into `out` (row-major) and finishes it; `k` is at most [`LONGEST`](crate::reference::LONGEST).
 pub(super) fn product(
     cpu: &Cpu,
     x: Mat,
@@ -48,35 +49,36 @@ pub(super) fn product(
     if x.rows == 0 || n == 0 {
         return;
     }
-    let scheme = weight.scheme();
-    let (rows, scratch) = scratch.split_at_mut(x.rows * words(k));
-    quantise(cpu, x, scheme, cpu.isa.run_dots(Offset(scheme)), rows);
-    let rows = &*rows;
-    let height = x.rows.div_ceil(x.rows.div_ceil(ROWS).max(1)).next_multiple_of(TILE_ROWS);
+    let layout = Layout::new(x.rows, k);
+    // Tiles begin with a cache line.
+    let skip = scratch.as_ptr().addr().wrapping_neg() / size_of::<f32>() % LINE;
+    let (left, scratch) = scratch[skip..].split_at_mut(layout.words * layout.tiles);
+    quantise(cpu, x, layout, left);
+    let left = &*left;
+    let scratch = &mut scratch[..cpu.threads.workers() * share(x.rows, k)];
     // A product of integers counts half.
     let cost = x.rows.saturating_mul(n).saturating_mul(k.max(1)) / 2;
+    let height = height(x.rows, n, k);
     cpu.threads.blocks(cost, out, n, [height, STRIP], scratch, |scratch, [first, col], out| {
-        cpu.isa.run_dots(Run { weight, rows, first, col, out, finish, scratch });
+        cpu.isa.run_dots(Run { weight, layout, left, first, col, out, finish, scratch });
     });
 }
 
-/// [`Dots::offset`].
-struct Offset(Scheme);
-
-impl DotOp for Offset {
-    type Out = i32;
-
-    #[inline(always)]
-    fn run<D: Dots>(self, dots: D) -> i32 {
-        dots.offset(self.0)
-    }
+/// Rows of one piece of work, whole tiles: as many as stay in the second-level cache while panels pass, and not so many that
+/// there are only a few pieces.
+fn height(rows: usize, n: usize, k: usize) -> usize {
+    const PIECES: usize = 8;
+    let fit = quotient(second_level_cache() / 8 * 5, DIGITS * k.next_multiple_of(STEP)).max(TILE_ROWS);
+    let most = fit.min(rows.saturating_mul(n.div_ceil(STRIP)) / PIECES).max(1);
+    rows.div_ceil(rows.div_ceil(most)).next_multiple_of(TILE_ROWS)
 }
 
 /// One piece of work: the columns from `col` on of the rows from `first` on.
 struct Run<'a, 'b> {
     weight: &'b Quantised,
-    /// All rows, quantised.
-    rows: &'b [f32],
+    layout: Layout,
+    /// All rows, in digits.
+    left: &'b [f32],
     first: usize,
     col: usize,
     out: Block<'a>,
@@ -89,79 +91,60 @@ impl DotOp for Run<'_, '_> {
 
     #[inline(always)]
     fn run<D: Dots>(self, dots: D) {
-        let Run { weight, rows, first, col, mut out, finish, scratch } = self;
-        let ([_, k], scheme, lanes) = (weight.sizes(), weight.scheme(), dots.lanes());
+        let Run { weight, layout, left, first, col, mut out, finish, scratch } = self;
+        let ([_, k], lanes) = (weight.sizes(), dots.lanes());
         let (count, cols) = (out.rows(), out.cols());
         let (factors, scratch) = scratch.split_at_mut(STRIP);
-        let strip = strip(weight, col, cols);
         let factors = &mut factors[..cols];
-        if scheme == Scheme::Int8 {
-            let scales = weight.scales();
-            lanes.convert(scales.dtype(), &scales.bytes()[col * scales.dtype().size()..], factors);
-        }
-        let of_row = |i: usize| row(&rows[(first + i) * words(k)..][..words(k)], k);
-        if rows.len() <= FEW * words(k) {
-            for from in (0..cols).step_by(D::DOT_COLS) {
-                let strip = strip.columns(from, D::DOT_COLS);
+        let scales = weight.scales();
+        lanes.convert(scales.dtype(), &scales.bytes()[col * scales.dtype().size()..], factors);
+        let strip = |from: usize, most: usize| {
+            let bytes = &weight.bytes()[(col + from) * k..];
+            Strip { bytes, stride: k, cols: most.min(cols - from), k, kind: () }
+        };
+        let tile = |i: usize| layout.tile(&left[i * layout.words..][..layout.words]);
+        if layout.height == 1 {
+            for from in (0..cols).step_by(D::SIDE) {
+                let (strip, factors) = (strip(from, D::SIDE), &factors[from..]);
                 for i in 0..count {
-                    dots.dot(strip, of_row(i), &mut out.row(i)[from..from + strip.cols]);
+                    let ((x, scales), mut sums) = (tile(i), [[0; MAX_COLS]; DIGITS]);
+                    dots.dot_bytes(strip, x, &mut sums);
+                    let out = &mut out.row(i)[from..from + strip.cols];
+                    scale(&sums[0], &sums[1], scales[0], factors, out);
                 }
             }
-        } else {
-            for from in (0..cols).step_by(D::COLS) {
-                panels(dots, strip.columns(from, D::COLS), of_row, from, scratch, &mut out);
+            for i in 0..count {
+                finish.apply(lanes, i, col, out.row(i));
             }
+            return;
         }
-        for i in 0..count {
-            let cells = out.row(i);
-            if scheme == Scheme::Int8 {
-                zip_in_place(lanes, cells, factors, Product);
+        let (panel, sums) = scratch.split_at_mut(scratch.len() - SUMS);
+        let (panel, sums): (&mut [u8], &mut [i32]) =
+            (bytemuck::cast_slice_mut(panel), bytemuck::cast_slice_mut(sums));
+        let (high, low) = (0, TILE_ROWS * D::COLS);
+        for from in (0..cols).step_by(D::COLS) {
+            let (strip, factors) = (strip(from, D::COLS), &factors[from..]);
+            dots.pack_bytes(strip, panel);
+            for start in (0..count).step_by(TILE_ROWS) {
+                let ((x, scales), rows) = (tile((first + start) / TILE_ROWS), TILE_ROWS.min(count - start));
+                dots.tile_bytes(rows, x, panel, sums);
+                for i in 0..rows {
+                    let (high, low) = (&sums[high + i * D::COLS..], &sums[low + i * D::COLS..]);
+                    let mut cells = [0.0; MAX_COLS];
+                    let cells = &mut cells[..strip.cols];
+                    scale(high, low, scales[i], factors, cells);
+                    let out = &mut out.row(start + i)[from..from + strip.cols];
+                    finish.write(lanes, first + start + i, col + from, cells, out);
+                }
             }
-            finish.apply(lanes, first + i, col, cells);
         }
     }
 }
 
-/// The columns `from..from + strip.cols` of a block, panel by panel.
+/// `out[j] = (255 high[j] + low[j]) * row * columns[j]`
 #[inline(always)]
-fn panels<'a, D: Dots>(
-    dots: D,
-    strip: Strip<Integer>,
-    row: impl Fn(usize) -> Row<'a>,
-    from: usize,
-    scratch: &mut [f32],
-    out: &mut Block,
-) {
-    let (count, scheme) = (out.rows(), strip.kind.scheme);
-    let (cells, rest) = scratch.split_at_mut(CELLS);
-    let (scales, sums) = rest.split_at_mut(SCALES);
-    let cells: &mut [u8] = bytemuck::cast_slice_mut(cells);
-    let sums = &mut sums[..count * D::COLS];
-    sums.fill(0.0);
-    let total = strip.k.div_ceil(CHUNK) * CHUNK_GROUPS;
-    for first in (0..total).step_by(PANEL_GROUPS) {
-        let groups = PANEL_GROUPS.min(total - first);
-        dots.pack(strip, first, groups, cells, scales);
-        let panel = Panel { scheme, groups, cells, scales };
-        dots.tiles(count, &row, first, &panel, sums);
+fn scale(high: &[i32], low: &[i32], row: f32, columns: &[f32], out: &mut [f32]) {
+    for (((out, &high), &low), column) in out.iter_mut().zip(high).zip(low).zip(columns) {
+        *out = (high as f32 * BASE + low as f32) * row * column;
     }
-    for (i, sums) in sums.chunks_exact(D::COLS).enumerate() {
-        out.row(i)[from..from + strip.cols].copy_from_slice(&sums[..strip.cols]);
-    }
-}
-
-/// The rows `col..col + cols` of a weight.
-fn strip(weight: &Quantised, col: usize, cols: usize) -> Strip<'_, Integer<'_>> {
-    let ([_, k], scheme) = (weight.sizes(), weight.scheme());
-    let stride = scheme.row_bytes(k);
-    let none = Integer { scheme, scales: &[], stride: 0, dtype: Dtype::F32 };
-    let scales = weight.scales();
-    let kind = match scheme {
-        Scheme::Int8 => none,
-        Scheme::Int4 => {
-            let (stride, dtype) = (scheme.row_scales(k), scales.dtype());
-            Integer { scales: &scales.bytes()[col * stride * dtype.size()..], stride, dtype, ..none }
-        }
-    };
-    Strip { bytes: &weight.bytes()[col * stride..], stride, cols, k, kind }
 }

@@ -1,4 +1,5 @@
-//! Activations in integers: every row in groups of [`GROUP`] elements with a scale of their own.
+//! Activations in integers of eight bits, for weights of four: every row in groups of [`GROUP`] elements with a scale of
+//! their own.
 //!
 //! The scale of a group is its largest magnitude over 127, each element the nearest integer, so that an outlier costs
 //! precision in its own group alone. A row depends on nothing but itself. A group that holds a NaN or an infinity gets NaN
@@ -34,17 +35,17 @@ pub(super) fn row(words: &[f32], k: usize) -> Row<'_> {
     Row { q: bytemuck::cast_slice(q), scales, fixes: bytemuck::cast_slice(fixes) }
 }
 
-/// Writes all rows of `x`, [`words`] each, for weights of `scheme` whose stored integers get `offset` added.
-pub(super) fn quantise(cpu: &Cpu, x: Mat, scheme: Scheme, offset: i32, out: &mut [f32]) {
+/// Writes all rows of `x`, [`words`] each.
+pub(super) fn quantise(cpu: &Cpu, x: Mat, out: &mut [f32]) {
     let words = words(x.cols);
     cpu.threads.rows(2, out, words, |first, out| {
         for (i, out) in out.chunks_exact_mut(words.max(1)).enumerate() {
-            quantise_row(x.row(first + i), scheme, offset, out);
+            quantise_row(x.row(first + i), out);
         }
     });
 }
 
-fn quantise_row(x: &[f32], scheme: Scheme, offset: i32, words: &mut [f32]) {
+fn quantise_row(x: &[f32], words: &mut [f32]) {
     let padded = x.len().next_multiple_of(CHUNK);
     let (q, rest) = words.split_at_mut(padded / 4);
     let (scales, fixes) = rest.split_at_mut(padded / GROUP);
@@ -56,21 +57,13 @@ fn quantise_row(x: &[f32], scheme: Scheme, offset: i32, words: &mut [f32]) {
         cells[..count].copy_from_slice(&from[..count]);
         let (integers, its_scale) = quantise_group(&cells);
         let sum: i32 = integers.iter().map(|&q| i32::from(q)).sum();
-        (*scale, *fix) = (its_scale, -offset * sum);
-        match scheme {
-            Scheme::Int8 => {
-                let out = &mut q[group * GROUP..][..GROUP];
-                out.iter_mut().zip(integers).for_each(|(out, q)| *out = q as u8);
-            }
-            Scheme::Int4 => {
-                let chunk = &mut q[quotient(group, CHUNK_GROUPS) * CHUNK..][..CHUNK];
-                let (even, odd) = chunk.split_at_mut(CHUNK / 2);
-                let at = group % CHUNK_GROUPS * (GROUP / 2);
-                let cells = even[at..].iter_mut().zip(&mut odd[at..]);
-                for ((even, odd), &[low, high]) in cells.zip(integers.as_chunks::<2>().0) {
-                    (*even, *odd) = (low as u8, high as u8);
-                }
-            }
+        (*scale, *fix) = (its_scale, -8 * sum);
+        let chunk = &mut q[quotient(group, CHUNK_GROUPS) * CHUNK..][..CHUNK];
+        let (even, odd) = chunk.split_at_mut(CHUNK / 2);
+        let at = group % CHUNK_GROUPS * (GROUP / 2);
+        let cells = even[at..].iter_mut().zip(&mut odd[at..]);
+        for ((even, odd), &[low, high]) in cells.zip(integers.as_chunks::<2>().0) {
+            (*even, *odd) = (low as u8, high as u8);
         }
     }
 }

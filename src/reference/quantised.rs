@@ -7,26 +7,40 @@ use alloc::vec::Vec;
 use super::{After, Tolerance};
 use crate::weights::{GROUP, Integers, Scheme};
 
-/// Sums inside a group are exact; a chain over a few hundred groups loses about as much as a chain of as many
-/// multiply-adds, and each scale is rounded once or twice.
+/// Sums of integers are exact inside a group, and over a whole row of eight bits; a chain over a few hundred groups loses
+/// about as much as a chain of as many multiply-adds, and each scale is rounded once or twice.
 pub const TOLERANCE: Tolerance = Tolerance { norm: 1e-6, element: 2e-6 };
 
-/// A group whose largest magnitude is below this is taken as zeros.
+/// A row or a group whose largest magnitude is below this is taken as zeros.
 pub const SMALLEST: f32 = 1e-30;
 
-/// The integers of a row of activations and the scales of its groups of [`GROUP`] elements (the last may be shorter):
-/// `scale = max |x| / 127`, `integer = x * (127 / max |x|)` to the nearest, ties to even, all in `f32`. A group that holds a
-/// number that is not finite has NaN as its scale.
-pub fn quantise_row(x: &[f32]) -> (Vec<i8>, Vec<f32>) {
+/// Largest integer of an activation that meets weights of eight bits: 255 * 127 + 127, two digits of -127 to 127.
+pub const MOST: f32 = 32_512.0;
+
+/// Longest row whose activations are quantised for weights of eight bits: sums of `LONGEST` products of a weight and a digit
+/// fit into 32 bits. Longer ones are multiplied as they are.
+pub const LONGEST: usize = 1 << 17;
+
+/// The integers of a row of activations and their scales, for weights of a scheme. [`Scheme::Int8`]: one scale for the row and
+/// integers up to [`MOST`]; [`Scheme::Int4`]: a scale for each group of [`GROUP`] elements (the last may be shorter) and integers
+/// up to 127.
+///
+/// `scale = max |x| / most`, `integer = x * (most / max |x|)` to the nearest, ties to even, all in `f32`. What shares a scale
+/// with a number that is not finite has NaN as its scale.
+pub fn quantise_row(x: &[f32], scheme: Scheme) -> (Vec<i16>, Vec<f32>) {
     let (mut integers, mut scales) = (Vec::new(), Vec::new());
-    for group in x.chunks(GROUP) {
+    let (run, most) = match scheme {
+        Scheme::Int8 => (x.len().max(1), MOST),
+        Scheme::Int4 => (GROUP, 127.0),
+    };
+    for group in x.chunks(run) {
         let largest = group.iter().fold(0.0f32, |most, x| most.max(x.abs()));
         let finite = group.iter().all(|x| x.is_finite());
-        let inverse = if finite && largest >= SMALLEST { 127.0 / largest } else { 0.0 };
-        let round = |x: &f32| if inverse > 0.0 { libm::rintf(x * inverse) as i8 } else { 0 };
+        let inverse = if finite && largest >= SMALLEST { most / largest } else { 0.0 };
+        let round = |x: &f32| if inverse > 0.0 { libm::rintf(x * inverse) as i16 } else { 0 };
         integers.extend(group.iter().map(round));
         scales.push(match finite {
-            true if inverse > 0.0 => largest / 127.0,
+            true if inverse > 0.0 => largest / most,
             true => 0.0,
             false => f32::NAN,
         });
@@ -44,19 +58,25 @@ pub fn linear_quantised(
 ) -> Vec<f64> {
     let mut out = vec![0.0; rows * n];
     for row in 0..rows {
-        let (integers, scales) = quantise_row(&x[row * k..(row + 1) * k]);
+        let x = &x[row * k..(row + 1) * k];
+        let (integers, scales) = quantise_row(x, scheme);
         for col in 0..n {
             for i in 0..k {
-                let (w, scale) = match scheme {
-                    Scheme::Int8 => (i32::from(weight.bytes[col * k + i] as i8), weight.scales[col]),
+                let (w, of_weight, of_row) = match scheme {
+                    Scheme::Int8 => {
+                        (i32::from(weight.bytes[col * k + i] as i8), weight.scales[col], scales[0])
+                    }
                     Scheme::Int4 => {
                         let byte = weight.bytes[(col * k + i) / 2];
                         let nibble = if i % 2 == 0 { byte & 15 } else { byte >> 4 };
-                        (i32::from(nibble) - 8, weight.scales[(col * k + i) / GROUP])
+                        (i32::from(nibble) - 8, weight.scales[(col * k + i) / GROUP], scales[i / GROUP])
                     }
                 };
-                let activation = f64::from(scales[i / GROUP]) * f64::from(integers[i]);
-                out[row * n + col] += activation * f64::from(scale) * f64::from(w);
+                let activation = match scheme == Scheme::Int8 && k > LONGEST {
+                    true => f64::from(x[i]),
+                    false => f64::from(of_row) * f64::from(integers[i]),
+                };
+                out[row * n + col] += activation * f64::from(of_weight) * f64::from(w);
             }
         }
     }

@@ -12,7 +12,7 @@ use super::{Dtype, Storage, Tensor};
 use crate::checked::Size;
 use crate::error::{Error, Result};
 
-/// Elements of a row that share one scale in [`Scheme::Int4`]; activations are quantised in runs of as many.
+/// Elements of a row that share one scale in [`Scheme::Int4`]; the activations that it meets are quantised in runs of as many.
 pub const GROUP: usize = 32;
 
 /// How a matrix `[n, k]` is stored in integers.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use triplet::Error;
 use triplet::backend::{Activation, Backend, Epilogue, Weight};
-use triplet::cpu::Cpu;
-use triplet::reference::{self, After, LINEAR, QUANTISED, linear_quantised, uniform};
+use triplet::cpu::{Cpu, Isa};
+use triplet::reference::{self, After, LINEAR, LONGEST, QUANTISED, linear_quantised, quantise_row, uniform};
 use triplet::weights::{Dtype, Integers, Quantised, Scheme, Tensor, dequantise, quantise};
 
 use crate::common::operands::{Failures, inner, padded, weight};
@@ -129,23 +129,54 @@ fn sizes_schemes_and_alignments() {
     failures.finish();
 }
 
+/// With weights of eight bits all do; those of four go through chains of floats, as long as the vectors are wide.
 #[test]
-fn instruction_sets_with_the_same_vectors_give_the_same_bits() {
-    let [rows, k, n] = [37, 544, 70];
-    let x = uniform(rows * k, 1);
-    for case in STORED {
-        let integers = integers(n, k, case.0, case.1);
-        let mut first: Option<Vec<f32>> = None;
-        for isa in isas().into_iter().filter(|isa| isa.name().starts_with("avx512")) {
-            let cpu = Cpu::with_threads(2).with_isa(isa).unwrap();
-            let w = stored(&cpu, [n, k], &integers, case);
-            let x = cpu.upload(rows, k, &x).unwrap();
-            let y = cpu.linear(x.view(), &w, None, Epilogue::NONE).unwrap();
-            let y = cpu.download(y.view()).unwrap();
-            let first = first.get_or_insert_with(|| y.clone());
-            assert!(first.iter().zip(&y).all(|(a, b)| a.to_bits() == b.to_bits()), "{} {case:?}", isa.name());
+fn instruction_sets_give_the_same_bits() {
+    for (rows, k) in [(37, 544), (3, 672)] {
+        let x = uniform(rows * k, 1);
+        for case in STORED {
+            let n = 70;
+            let integers = integers(n, k, case.0, case.1);
+            let (bias, residual) = (uniform(n, 3), uniform(rows * n, 4));
+            let mut first: Option<Vec<f32>> = None;
+            let same = |isa: &Isa| case.0 == Scheme::Int8 || isa.name().starts_with("avx512");
+            for isa in isas().into_iter().filter(same) {
+                let cpu = Cpu::with_threads(2).with_isa(isa).unwrap();
+                let w = stored(&cpu, [n, k], &integers, case);
+                let (bias, _) = weight(&cpu, &[n], &bias, (Dtype::F32, 0));
+                let (x, residual) =
+                    (cpu.upload(rows, k, &x).unwrap(), cpu.upload(rows, n, &residual).unwrap());
+                let epilogue = Epilogue { residual: Some(residual.view()), ..Epilogue::NONE };
+                let y = cpu.linear(x.view(), &w, Some(&bias), epilogue).unwrap();
+                let y = cpu.download(y.view()).unwrap();
+                let first = first.get_or_insert_with(|| y.clone());
+                let equal = first.iter().zip(&y).all(|(a, b)| a.to_bits() == b.to_bits());
+                assert!(equal, "{} {rows} rows {case:?}", isa.name());
+            }
         }
     }
+}
+
+/// Sums that nearly fill 32 bits are exact, and a row that is longer is multiplied as it is.
+#[test]
+fn the_longest_rows_and_the_largest_integers() {
+    let mut failures = Failures::default();
+    for (rows, k) in [(1, LONGEST), (5, LONGEST), (1, LONGEST + 1), (5, LONGEST + 1)] {
+        let n = 2;
+        let mut integers = Integers { bytes: vec![0x80; n * k], scales: vec![0.5, 0.25] };
+        integers.bytes[k..].fill(0x7f);
+        // All are the largest but one, whose low digit no other has.
+        let mut x = vec![-3.0; rows * k];
+        x.iter_mut().step_by(k).for_each(|x| *x = 0.001);
+        let want = linear_quantised(&x, &integers, Scheme::Int8, [rows, k, n], &After::NONE);
+        for variant in variants() {
+            let w = stored(&variant.cpu, [n, k], &integers, STORED[0]);
+            let x = variant.cpu.upload(rows, k, &x).unwrap();
+            let got = variant.cpu.linear(x.view(), &w, None, Epilogue::NONE).unwrap();
+            failures.check(&format!("{} {rows}x{k}", variant.name), &got, &want, n, QUANTISED);
+        }
+    }
+    failures.finish();
 }
 
 #[test]
@@ -182,9 +213,26 @@ fn a_row_alone_has_the_bits_it_has_among_200() {
     failures.finish();
 }
 
-/// Groups of their own scale: an outlier takes no precision from what lies 32 elements away.
+/// What the definition promises of a row: half a step of its range at most, however its elements differ.
 #[test]
-fn an_outlier_costs_its_own_group_alone() {
+fn a_row_comes_back_within_half_a_step() {
+    for (seed, outlier) in [(1, 1.0), (2, 30.0), (3, 1e6)] {
+        let mut x = uniform(777, seed);
+        x[500] *= outlier;
+        let (integers, scales) = quantise_row(&x, Scheme::Int8);
+        assert_eq!((integers.len(), scales.len()), (x.len(), 1));
+        let largest = x.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+        for (&x, &integer) in x.iter().zip(&integers) {
+            assert!(integer.unsigned_abs() <= 32_512);
+            let error = (f64::from(x) - f64::from(scales[0]) * f64::from(integer)).abs();
+            assert!(error <= f64::from(largest) / 32_512.0 * 0.503, "{x} came back as {integer}");
+        }
+    }
+}
+
+/// Fifteen bits and a sign: an element a thousand times as large as the others leaves them six of theirs.
+#[test]
+fn an_outlier_costs_little() {
     let (k, n) = (256, 24);
     let mut x = uniform(k, 5);
     let w = uniform(n * k, 6);
@@ -203,7 +251,7 @@ fn an_outlier_costs_its_own_group_alone() {
         let x = variant.cpu.upload(1, k, &x).unwrap();
         let got = variant.cpu.linear(x.view(), &w, None, Epilogue::NONE).unwrap();
         let error: f64 = want.iter().zip(&got.buffer()[..n]).map(|(a, &b)| (a - f64::from(b)).powi(2)).sum();
-        assert!(error.sqrt() / size < 0.02, "{}: {}", variant.name, error.sqrt() / size);
+        assert!(error.sqrt() / size < 0.03, "{}: {}", variant.name, error.sqrt() / size);
     }
 }
 
@@ -225,7 +273,7 @@ fn a_percent_of_outliers_turns_a_product_by_little() {
                 want.iter().zip(got).map(|(&a, &b)| f(a, f64::from(b))).sum()
             };
             let cosine = product(&|a, b| a * b) / (product(&|a, _| a * a) * product(&|_, b| b * b)).sqrt();
-            assert!(cosine >= 0.9995, "{}: {cosine}", variant.name);
+            assert!(cosine >= 0.9999, "{}: {cosine}", variant.name);
         }
     }
 }
