@@ -10,6 +10,8 @@ use super::finish::Finish;
 use super::mat::{Elements, Mat, Rows, Stored};
 use super::packed::Packed;
 use super::product::{self, Right, product};
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
+use super::product_thirds;
 use super::room::vector;
 use super::{
     activate, add, attention, cache, conv2d, depthwise, embedding, group_norm, layer_norm, matvec,
@@ -230,6 +232,18 @@ impl Backend for Cpu {
                 let mut room = Room::new(scratch);
                 let finish = Finish::new(self.isa, bias, &epilogue, &mut room)?;
                 product(self, Mat::new(x)?, weight, &finish, room.rest(), out);
+                Ok(())
+            });
+        }
+        #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
+        if let (Stored::Packed(packed), Some(unit)) = (weight.stored(), self.isa.matrix_unit())
+            && packed.fits(self.isa, n, k)
+        {
+            let scratch = of_finish + product_thirds::scratch(self, rows, packed);
+            return self.matrix("linear", [rows, n], scratch, |out, scratch| {
+                let mut room = Room::new(scratch);
+                let finish = Finish::new(self.isa, bias, &epilogue, &mut room)?;
+                product_thirds::product(self, unit, Mat::new(x)?, packed, &finish, room.rest(), out);
                 Ok(())
             });
         }

@@ -25,7 +25,8 @@ pub enum Isa {
     Avx512,
     /// AVX-512 with VNNI, products of bytes; other work is that of [`Isa::Avx512`].
     Avx512Vnni,
-    /// AMX, products of bytes by a matrix unit, with VNNI for a few rows; other work is that of [`Isa::Avx512`]. Linux alone.
+    /// AMX, products by a matrix unit: of bytes, with VNNI for a few rows, and of weights in `f32` that were packed
+    /// ([`Cpu::with_packed_weights`](super::Cpu::with_packed_weights)). Other work is that of [`Isa::Avx512`]. Linux alone.
     Avx512Amx,
     /// 64-bit Arm with its vector unit.
     Neon,
@@ -81,6 +82,12 @@ impl Isa {
             Isa::Neon => 32,
             Isa::NeonDot => 64,
         }
+    }
+
+    /// The matrix unit, where this instruction set has one.
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
+    pub(super) fn matrix_unit(self) -> Option<Avx512Amx> {
+        (self == Isa::Avx512Amx && self.is_available()).then_some(Avx512Amx(Avx512Vnni(Avx512(()))))
     }
 
     /// Runs `op` compiled for this instruction set (portably where the machine lacks it).
@@ -205,7 +212,7 @@ pub(super) struct Avx512(());
 #[derive(Clone, Copy)]
 pub(super) struct Avx512Vnni(pub(super) Avx512);
 
-/// Proof that the integer products of AMX may be used, and [`Avx512Vnni`].
+/// Proof that AMX may be used, its products of integers and of `bf16`, and [`Avx512Vnni`].
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
 #[derive(Clone, Copy)]
 pub(super) struct Avx512Amx(pub(super) Avx512Vnni);
@@ -328,8 +335,9 @@ fn detect() -> u8 {
             found |= Isa::Avx512.bit();
             if has(leaf.ecx, &[11]) {
                 found |= Isa::Avx512Vnni.bit();
-                // Leaf 7, EDX: 24 AMX tiles, 25 AMX products of integers. XCR0: 17 and 18, tiles saved.
-                if has(leaf.edx, &[24, 25]) && saved & 0x6_0000 == 0x6_0000 && amx::is_permitted() {
+                // Leaf 7, EDX: 22 AMX products of `bf16`, 24 AMX tiles, 25 AMX products of integers. XCR0: 17 and 18, tiles
+                // saved.
+                if has(leaf.edx, &[22, 24, 25]) && saved & 0x6_0000 == 0x6_0000 && amx::is_permitted() {
                     found |= Isa::Avx512Amx.bit();
                 }
             }

@@ -23,6 +23,9 @@ mod add;
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
 #[allow(unsafe_code)]
 mod amx;
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
+#[allow(unsafe_code)]
+mod amx_thirds;
 mod attention;
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 #[allow(unsafe_code)]
@@ -76,6 +79,8 @@ mod portable_dots;
 mod product;
 mod product_int4;
 mod product_int8;
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
+mod product_thirds;
 mod quantise;
 mod resize;
 mod rms_norm;

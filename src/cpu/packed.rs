@@ -9,7 +9,7 @@ use core::fmt;
 
 use super::Cpu;
 use super::isa::{Isa, Op};
-use super::lanes::{K_BLOCK, Lanes};
+use super::lanes::{K_BLOCK, Lanes, MAX_PANEL};
 use crate::arena::{Arena, Buffer};
 use crate::checked::Size;
 use crate::error::Result;
@@ -39,7 +39,7 @@ impl Packed {
     /// # Errors
     /// [`Error::Memory`](crate::Error::Memory).
     pub(super) fn new(cpu: &Cpu, tensor: &Tensor, [n, k]: [usize; 2]) -> Result<Packed> {
-        let width = cpu.isa.run(Width).max(1);
+        let width = width(cpu.isa);
         let columns = Size::new(n).plus(width - 1)?.get() / width * width;
         let mut cells = Arena::HEAP.take("packed weight", Size::product(&[columns, k])?.get())?;
         let bytes = tensor.bytes();
@@ -52,6 +52,7 @@ impl Packed {
                     let bytes = &bytes[(col * k + from) * size_of::<f32>()..];
                     cpu.isa.run(Pack {
                         bytes,
+                        width,
                         stride: k * size_of::<f32>(),
                         cols: n - col,
                         k: k_here,
@@ -70,7 +71,13 @@ impl Packed {
 
     /// Whether it is an `[n, k]` in panels of that instruction set.
     pub(super) fn fits(&self, isa: Isa, n: usize, k: usize) -> bool {
-        self.width == isa.run(Width) && [self.n, self.k] == [n, k]
+        self.width == width(isa) && [self.n, self.k] == [n, k]
+    }
+
+    /// Its sizes, `[n, k]`.
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
+    pub(super) fn sizes(&self) -> [usize; 2] {
+        [self.n, self.k]
     }
 
     /// The panel that begins with column `col`, a multiple of its width: `k` elements from `first` on, the rest of a block.
@@ -79,6 +86,15 @@ impl Packed {
         let start = first * self.n.next_multiple_of(self.width.max(1)) + col * k;
         &self.cells[start..start + k * self.width]
     }
+}
+
+/// Columns of the panels that an instruction set's product reads.
+fn width(isa: Isa) -> usize {
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
+    if isa.matrix_unit().is_some() {
+        return super::amx_thirds::PANEL;
+    }
+    isa.run(Width).max(1)
 }
 
 /// [`Lanes::PANEL`].
@@ -93,9 +109,10 @@ impl Op for Width {
     }
 }
 
-/// [`Lanes::pack`] of at most a panel's columns.
+/// [`Lanes::pack`] of at most a panel's columns, into panels of `width`.
 struct Pack<'a> {
     bytes: &'a [u8],
+    width: usize,
     stride: usize,
     cols: usize,
     k: usize,
@@ -107,7 +124,13 @@ impl Op for Pack<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) {
-        let Pack { bytes, stride, cols, k, panel } = self;
-        lanes.pack(bytes, stride, cols.min(L::PANEL), k, panel);
+        let Pack { bytes, width, stride, cols, k, panel } = self;
+        if width == L::PANEL {
+            return lanes.pack(bytes, stride, cols.min(width), k, panel);
+        }
+        let mut wide = [0.0; MAX_PANEL * K_BLOCK];
+        lanes.pack(bytes, stride, cols.min(width), k, &mut wide);
+        let rows = panel.chunks_exact_mut(width.max(1)).zip(wide.chunks_exact(L::PANEL));
+        rows.for_each(|(row, wide)| row.copy_from_slice(&wide[..row.len()]));
     }
 }

@@ -1,0 +1,308 @@
+//! Products of `f32` by a matrix unit that multiplies `bf16`: every number is the sum of three `bf16`, its thirds.
+//!
+//! A significand of `f32` has 24 bits, one of `bf16` 8: the first third is the number rounded to `bf16`, the second what is left
+//! rounded likewise, the third the rest, exactly. Of the nine products of thirds six count; the three others are below 2^-26
+//! of the product. The matrix unit multiplies without rounding, adds sixteen products of even elements and sixteen of odd ones
+//! in `f32`, and the two to the sum: six roundings for 32 elements where a chain of multiply-adds has 32, so that a sum is at
+//! least as exact, which `tests/ops/linear.rs` measures. Parts below 2^-126 count as 0, and infinities become NaN.
+
+use core::arch::asm;
+use core::arch::x86_64::*;
+use core::marker::PhantomData;
+use core::ops::Range;
+
+use super::isa::Avx512Amx;
+use super::lanes::{K_BLOCK, LINE};
+
+/// Rows of a tile.
+const TILE_ROWS: usize = 16;
+/// Rows of a pair of tiles.
+pub(super) const ROWS: usize = 2 * TILE_ROWS;
+/// Columns of a panel, two tiles.
+pub(super) const PANEL: usize = 32;
+/// Elements of `k` in a tile.
+const STEP: usize = 32;
+/// Words of a tile.
+const TILE: usize = 256;
+/// Words of the thirds of [`ROWS`] rows, and of a panel: for every step three thirds of two tiles.
+pub(super) const THIRDS: usize = K_BLOCK / STEP * 6 * TILE;
+/// Pairs of elements of a block of `k`.
+pub(super) const PAIRS: usize = K_BLOCK / 2;
+
+/// The high halves of `f32`.
+const HIGH: i32 = 0xFFFF_0000_u32 as i32;
+
+/// Proof of AMX, and that the tiles have their shapes.
+#[derive(Clone, Copy)]
+pub(super) struct Tiles<'a> {
+    shapes: PhantomData<&'a ()>,
+}
+
+/// Sixteen rows of 64 bytes for each of the eight tiles, as `ldtilecfg` reads them.
+#[repr(C, align(64))]
+struct Shapes([u8; 64]);
+
+static SHAPES: Shapes = {
+    let mut bytes = [0; 64];
+    bytes[0] = 1;
+    let mut tile = 0;
+    while tile < 8 {
+        (bytes[16 + 2 * tile], bytes[48 + tile]) = (64, TILE_ROWS as u8);
+        tile += 1;
+    }
+    Shapes(bytes)
+};
+
+impl Avx512Amx {
+    /// Calls `work` while the tiles have the shapes of this module.
+    pub(super) fn with_tiles<R>(self, work: impl FnOnce(Tiles) -> R) -> R {
+        // SAFETY: `self` proves AMX; the shapes are within its limits. They are given up below.
+        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const SHAPES, options(readonly, nostack)) }
+        let result = work(Tiles { shapes: PhantomData });
+        // SAFETY: `self` proves AMX; no tile is in use.
+        unsafe { asm!("tilerelease", options(nomem, nostack)) }
+        result
+    }
+
+    /// Writes the thirds of `k` elements, at most [`K_BLOCK`], of at most [`ROWS`] rows, and zeros for the rows that are not
+    /// there: `out[step][third][row][element]`.
+    pub(super) fn split_rows<'a>(
+        self,
+        rows: usize,
+        k: usize,
+        row: impl Fn(usize) -> &'a [f32],
+        out: &mut [f32],
+    ) {
+        let out = &mut out[..THIRDS];
+        assert!(k <= K_BLOCK);
+        for i in 0..ROWS {
+            let row = if i < rows { &row(i)[..k] } else { &[] };
+            // SAFETY: `self` proves AVX-512; `out` has room for the thirds, and the row is one of `ROWS`.
+            unsafe { split_row(row, k.div_ceil(STEP), out.as_mut_ptr().add(i * STEP / 2)) }
+        }
+    }
+
+    /// Writes the thirds of the pairs of elements `pairs` of a panel `[k][PANEL]`:
+    /// `out[step][third][half][pair][column of the half][element of the pair]`. Elements behind the panel's end are 0.
+    pub(super) fn split_panel(self, panel: &[f32], pairs: Range<usize>, out: &mut [f32]) {
+        let out = &mut out[..THIRDS];
+        assert!(pairs.end <= PAIRS);
+        // SAFETY: `self` proves AVX-512; lengths were checked.
+        unsafe { split_pairs(panel, pairs, out.as_mut_ptr()) }
+    }
+}
+
+impl Tiles<'_> {
+    /// Products of `rows` split rows, at most [`ROWS`], and a split panel, `k` elements: `out[row][PANEL]`. There is room for
+    /// [`ROWS`] rows; those that are not there may be written.
+    pub(super) fn multiply(self, rows: usize, left: &[f32], right: &[f32], k: usize, out: &mut [f32]) {
+        let (left, right, out) = (&left[..THIRDS], &right[..THIRDS], &mut out[..ROWS * PANEL]);
+        assert!(k <= K_BLOCK);
+        let steps = k.div_ceil(STEP).max(1);
+        // SAFETY: `self` proves AMX and the shapes; the tiles lie inside the slices, whose lengths were checked: there are at
+        // least one step and at most those of a block.
+        unsafe {
+            if rows > TILE_ROWS {
+                asm!(
+                    "tilezero tmm0",
+                    "tilezero tmm1",
+                    "tilezero tmm2",
+                    "tilezero tmm3",
+                    "2:",
+                    // First third of the rows, with every third of the panel.
+                    "tileloadd tmm4, [{left} + {row}*1]",
+                    "tileloadd tmm5, [{left} + {row}*1 + 1024]",
+                    "tileloadd tmm6, [{right} + {row}*1 + 4096]",
+                    "tileloadd tmm7, [{right} + {row}*1 + 5120]",
+                    "tdpbf16ps tmm0, tmm4, tmm6",
+                    "tdpbf16ps tmm2, tmm5, tmm6",
+                    "tdpbf16ps tmm1, tmm4, tmm7",
+                    "tdpbf16ps tmm3, tmm5, tmm7",
+                    "tileloadd tmm6, [{right} + {row}*1 + 2048]",
+                    "tileloadd tmm7, [{right} + {row}*1 + 3072]",
+                    "tdpbf16ps tmm0, tmm4, tmm6",
+                    "tdpbf16ps tmm2, tmm5, tmm6",
+                    "tdpbf16ps tmm1, tmm4, tmm7",
+                    "tdpbf16ps tmm3, tmm5, tmm7",
+                    "tileloadd tmm6, [{right} + {row}*1]",
+                    "tileloadd tmm7, [{right} + {row}*1 + 1024]",
+                    "tdpbf16ps tmm0, tmm4, tmm6",
+                    "tdpbf16ps tmm2, tmm5, tmm6",
+                    "tdpbf16ps tmm1, tmm4, tmm7",
+                    "tdpbf16ps tmm3, tmm5, tmm7",
+                    // Third and second third, with the panel's first.
+                    "tileloadd tmm4, [{left} + {row}*1 + 4096]",
+                    "tileloadd tmm5, [{left} + {row}*1 + 5120]",
+                    "tdpbf16ps tmm0, tmm4, tmm6",
+                    "tdpbf16ps tmm2, tmm5, tmm6",
+                    "tdpbf16ps tmm1, tmm4, tmm7",
+                    "tdpbf16ps tmm3, tmm5, tmm7",
+                    "tileloadd tmm4, [{left} + {row}*1 + 2048]",
+                    "tileloadd tmm5, [{left} + {row}*1 + 3072]",
+                    "tdpbf16ps tmm0, tmm4, tmm6",
+                    "tdpbf16ps tmm2, tmm5, tmm6",
+                    "tdpbf16ps tmm1, tmm4, tmm7",
+                    "tdpbf16ps tmm3, tmm5, tmm7",
+                    // Second third with second.
+                    "tileloadd tmm6, [{right} + {row}*1 + 2048]",
+                    "tileloadd tmm7, [{right} + {row}*1 + 3072]",
+                    "tdpbf16ps tmm0, tmm4, tmm6",
+                    "tdpbf16ps tmm2, tmm5, tmm6",
+                    "tdpbf16ps tmm1, tmm4, tmm7",
+                    "tdpbf16ps tmm3, tmm5, tmm7",
+                    "add {left}, 6144",
+                    "add {right}, 6144",
+                    "dec {steps}",
+                    "jnz 2b",
+                    "tilestored [{out} + {line}*1], tmm0",
+                    "tilestored [{out} + {line}*1 + 64], tmm1",
+                    "tilestored [{out} + {line}*1 + 2048], tmm2",
+                    "tilestored [{out} + {line}*1 + 2112], tmm3",
+                    left = inout(reg) left.as_ptr() => _,
+                    right = inout(reg) right.as_ptr() => _,
+                    out = in(reg) out.as_mut_ptr(),
+                    steps = inout(reg) steps => _,
+                    row = in(reg) 64usize,
+                    line = in(reg) 128usize,
+                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                    out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                    options(nostack),
+                );
+            } else {
+                asm!(
+                    "tilezero tmm0",
+                    "tilezero tmm1",
+                    "2:",
+                    // First third of the rows, with every third of the panel.
+                    "tileloadd tmm4, [{left} + {row}*1]",
+                    "tileloadd tmm6, [{right} + {row}*1 + 4096]",
+                    "tileloadd tmm7, [{right} + {row}*1 + 5120]",
+                    "tdpbf16ps tmm0, tmm4, tmm6",
+                    "tdpbf16ps tmm1, tmm4, tmm7",
+                    "tileloadd tmm6, [{right} + {row}*1 + 2048]",
+                    "tileloadd tmm7, [{right} + {row}*1 + 3072]",
+                    "tdpbf16ps tmm0, tmm4, tmm6",
+                    "tdpbf16ps tmm1, tmm4, tmm7",
+                    "tileloadd tmm6, [{right} + {row}*1]",
+                    "tileloadd tmm7, [{right} + {row}*1 + 1024]",
+                    "tdpbf16ps tmm0, tmm4, tmm6",
+                    "tdpbf16ps tmm1, tmm4, tmm7",
+                    // Third and second third, with the panel's first.
+                    "tileloadd tmm4, [{left} + {row}*1 + 4096]",
+                    "tdpbf16ps tmm0, tmm4, tmm6",
+                    "tdpbf16ps tmm1, tmm4, tmm7",
+                    "tileloadd tmm4, [{left} + {row}*1 + 2048]",
+                    "tdpbf16ps tmm0, tmm4, tmm6",
+                    "tdpbf16ps tmm1, tmm4, tmm7",
+                    // Second third with second.
+                    "tileloadd tmm6, [{right} + {row}*1 + 2048]",
+                    "tileloadd tmm7, [{right} + {row}*1 + 3072]",
+                    "tdpbf16ps tmm0, tmm4, tmm6",
+                    "tdpbf16ps tmm1, tmm4, tmm7",
+                    "add {left}, 6144",
+                    "add {right}, 6144",
+                    "dec {steps}",
+                    "jnz 2b",
+                    "tilestored [{out} + {line}*1], tmm0",
+                    "tilestored [{out} + {line}*1 + 64], tmm1",
+                    left = inout(reg) left.as_ptr() => _,
+                    right = inout(reg) right.as_ptr() => _,
+                    out = in(reg) out.as_mut_ptr(),
+                    steps = inout(reg) steps => _,
+                    row = in(reg) 64usize,
+                    line = in(reg) 128usize,
+                    out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
+                    options(nostack),
+                );
+            }
+        }
+    }
+}
+
+/// Brings bytes nearer, into the second-level cache.
+pub(super) fn fetch(bytes: &[u8]) {
+    for line in bytes.chunks(LINE) {
+        // SAFETY: reads nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) }
+    }
+}
+
+/// The next third of a vector, in the high halves of the result, and what is left.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn third(x: __m512) -> (__m512i, __m512) {
+    let rounded = _mm512_add_epi32(_mm512_castps_si512(x), _mm512_set1_epi32(0x8000));
+    let high = _mm512_and_si512(rounded, _mm512_set1_epi32(HIGH));
+    (high, _mm512_sub_ps(x, _mm512_castsi512_ps(high)))
+}
+
+/// Splits a row in `steps` steps; elements behind its end are 0.
+///
+/// # Safety
+/// AVX-512; `out` is a row of `steps` steps of [`THIRDS`].
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn split_row(row: &[f32], steps: usize, out: *mut f32) {
+    // Where the high halves of two vectors are.
+    const ODD: [i16; 32] = {
+        let mut odd = [0; 32];
+        let mut at = 0;
+        while at < 32 {
+            odd[at] = 2 * at as i16 + 1;
+            at += 1;
+        }
+        odd
+    };
+    // SAFETY: 32 words are a vector; the caller's promise.
+    unsafe {
+        let high = _mm512_loadu_si512(ODD.as_ptr().cast());
+        for step in 0..steps {
+            let rest = row.get(step * STEP..).unwrap_or(&[]);
+            let (mut x, mut y) = if rest.len() >= STEP {
+                (_mm512_loadu_ps(rest.as_ptr()), _mm512_loadu_ps(rest.as_ptr().add(16)))
+            } else {
+                let mask = (1u32 << rest.len()) - 1;
+                let after = rest.as_ptr().wrapping_add(16);
+                (
+                    _mm512_maskz_loadu_ps(mask as u16, rest.as_ptr()),
+                    _mm512_maskz_loadu_ps((mask >> 16) as u16, after),
+                )
+            };
+            for part in 0..3 {
+                let ((a, of_x), (b, of_y)) = (third(x), third(y));
+                let both = _mm512_permutex2var_epi16(a, high, b);
+                _mm512_storeu_si512(out.add((step * 3 + part) * 2 * TILE).cast(), both);
+                (x, y) = (of_x, of_y);
+            }
+        }
+    }
+}
+
+/// Splits pairs of elements of a panel; elements behind its end are 0.
+///
+/// # Safety
+/// AVX-512; `pairs` ends at [`PAIRS`] at most, `out` has [`THIRDS`] words.
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn split_pairs(panel: &[f32], pairs: Range<usize>, out: *mut f32) {
+    const N: usize = PANEL / 2;
+    for pair in pairs {
+        let rows = panel.get(2 * pair * PANEL..).unwrap_or(&[]);
+        for half in 0..2 {
+            // SAFETY: a row that is read is there; the caller's promise.
+            unsafe {
+                let load = |row: usize| match rows.len() >= (row + 1) * PANEL {
+                    true => _mm512_loadu_ps(rows.as_ptr().add(row * PANEL + half * N)),
+                    false => _mm512_setzero_ps(),
+                };
+                let (mut x, mut y) = (load(0), load(1));
+                let (step, pair) = (pair / (STEP / 2), pair % (STEP / 2));
+                for part in 0..3 {
+                    let ((a, of_x), (b, of_y)) = (third(x), third(y));
+                    let both = _mm512_or_si512(_mm512_srli_epi32::<16>(a), b);
+                    let at = ((step * 3 + part) * 2 + half) * TILE + pair * N;
+                    _mm512_storeu_si512(out.add(at).cast(), both);
+                    (x, y) = (of_x, of_y);
+                }
+            }
+        }
+    }
+}
