@@ -153,10 +153,7 @@ fn packed_weights_on_the_matrix_unit() {
                 failures.check(&case, &got, &want, n, LINEAR);
                 let error = |got: &Matrix<Cpu>| {
                     let squares = got.buffer()[..rows * n].iter().zip(&want);
-                    squares
-                        .map(|(&got, &want)| (f64::from(got) - f64::from(want)).powi(2))
-                        .sum::<f64>()
-                        .sqrt()
+                    squares.map(|(&got, &want)| (f64::from(got) - want).powi(2)).sum::<f64>().sqrt()
                 };
                 let (ours, chains) = (error(&got), error(&linear(0..rows, &in_place)));
                 failures.ensure(
