@@ -265,6 +265,11 @@ typedef struct triplet_model_info {
 } triplet_model_info;
 
 /**
+ * How a session keeps keys and values.
+ */
+typedef int32_t triplet_cache;
+
+/**
  * What is asked for. Fill it with `triplet_memory_bounds_init`.
  */
 typedef struct triplet_memory_bounds {
@@ -289,6 +294,14 @@ typedef struct triplet_memory_bounds {
    * Most visual prompts of a question, at most 64.
    */
   size_t visual_prompts;
+  /**
+   * How the session keeps keys and values.
+   */
+  triplet_cache cache;
+  /**
+   * 0.
+   */
+  uint32_t reserved;
 } triplet_memory_bounds;
 
 /**
@@ -884,6 +897,14 @@ typedef struct triplet_session_options {
    * Bytes of `memory`.
    */
   size_t memory_size;
+  /**
+   * How keys and values are kept. A device that has no such cache refuses it: TRIPLET_INVALID_ARGUMENT.
+   */
+  triplet_cache cache;
+  /**
+   * 0.
+   */
+  uint32_t reserved;
 } triplet_session_options;
 
 /**
@@ -1107,6 +1128,21 @@ typedef struct triplet_session_options {
  * Read whole.
  */
 #define TRIPLET_ACCESS_READ 1
+
+/**
+ * As they were computed.
+ */
+#define TRIPLET_CACHE_F32 0
+
+/**
+ * The nearest halves: half the memory.
+ */
+#define TRIPLET_CACHE_F16 1
+
+/**
+ * Integers of eight bits with a scale for every position and head: about a quarter of the memory.
+ */
+#define TRIPLET_CACHE_INT8 2
 
 /**
  * Red, green, blue (ROS: rgb8).

@@ -24,6 +24,25 @@ pub const TRIPLET_MEMORY_ALIGNMENT: usize = 64;
 
 const _: () = assert!(TRIPLET_MEMORY_ALIGNMENT == ALIGNMENT);
 
+/// How a session keeps keys and values.
+pub type triplet_cache = i32;
+/// As they were computed.
+pub const TRIPLET_CACHE_F32: triplet_cache = 0;
+/// The nearest halves: half the memory.
+pub const TRIPLET_CACHE_F16: triplet_cache = 1;
+/// Integers of eight bits with a scale for every position and head: about a quarter of the memory.
+pub const TRIPLET_CACHE_INT8: triplet_cache = 2;
+
+/// The type of a cache.
+pub(crate) fn cache_type(cache: triplet_cache) -> Result<CacheType> {
+    match cache {
+        TRIPLET_CACHE_F32 => Ok(CacheType::F32),
+        TRIPLET_CACHE_F16 => Ok(CacheType::F16),
+        TRIPLET_CACHE_INT8 => Ok(CacheType::Int8),
+        other => Err(Failure::argument("cache", format!("{other} is none"))),
+    }
+}
+
 /// What is asked for. Fill it with `triplet_memory_bounds_init`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +58,10 @@ pub struct triplet_memory_bounds {
     pub height: usize,
     /// Most visual prompts of a question, at most 64.
     pub visual_prompts: usize,
+    /// How the session keeps keys and values.
+    pub cache: triplet_cache,
+    /// 0.
+    pub reserved: u32,
 }
 
 impl Default for triplet_memory_bounds {
@@ -49,6 +72,8 @@ impl Default for triplet_memory_bounds {
             width: 640,
             height: 480,
             visual_prompts: 0,
+            cache: TRIPLET_CACHE_F32,
+            reserved: 0,
         }
     }
 }
@@ -178,7 +203,7 @@ fn measured(model: &Model, bounds: &triplet_memory_bounds) -> Result<triplet_mem
         height: bounds.height,
         positions: positions(bounds.positions),
         visual_prompts: bounds.visual_prompts,
-        cache: CacheType::F32,
+        cache: cache_type(bounds.cache)?,
     })?;
     Ok(triplet_memory { weights, image, image_kept, session, kv_cache, map, reply, ..Default::default() })
 }

@@ -98,25 +98,25 @@ impl AnyModel {
         }
     }
 
-    /// A session for `positions`, in memory that the caller lends or the backend's own where `memory` is NULL.
+    /// A session in memory that the caller lends or the backend's own where `memory` is NULL.
     ///
     /// # Safety
     /// As [`Lease::take`].
     pub(crate) unsafe fn session(
         &self,
-        positions: usize,
+        options: SessionOptions,
         memory: *mut c_void,
         size: usize,
     ) -> Result<(AnySession, Lease)> {
         #[cfg(feature = "cuda")]
         if let (AnyModel::Cuda(model), true) = (self, memory.is_null() && size == 0) {
-            let session = model.session_on(model.backend().clone(), SessionOptions::positions(positions))?;
+            let session = model.session_on(model.backend().clone(), options)?;
             return Ok((AnySession::Cuda(session), Lease::none()));
         }
         let model = self.on_cpu()?;
         // SAFETY: the caller's promise.
         let (backend, lease) = unsafe { Lease::take(model, memory, size) }?;
-        Ok((AnySession::Cpu(model.session_on(backend, SessionOptions::positions(positions))?), lease))
+        Ok((AnySession::Cpu(model.session_on(backend, options)?), lease))
     }
 
     /// Looks at a picture, in memory as that of a session.

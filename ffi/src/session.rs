@@ -7,9 +7,9 @@ use std::sync::{Mutex, MutexGuard, TryLockError};
 
 use triplet::arena::Arena;
 use triplet::reply::Reply;
-use triplet::session::{Control, Event};
+use triplet::session::{Control, Event, SessionOptions};
 
-use crate::arena::{Lease, positions};
+use crate::arena::{Lease, TRIPLET_CACHE_F32, cache_type, positions, triplet_cache};
 use crate::ask::{question, time_limit, triplet_ask_options};
 use crate::device::AnySession;
 use crate::event;
@@ -42,6 +42,10 @@ pub struct triplet_session_options {
     pub memory: *mut c_void,
     /// Bytes of `memory`.
     pub memory_size: usize,
+    /// How keys and values are kept. A device that has no such cache refuses it: TRIPLET_INVALID_ARGUMENT.
+    pub cache: triplet_cache,
+    /// 0.
+    pub reserved: u32,
 }
 
 impl Default for triplet_session_options {
@@ -51,6 +55,8 @@ impl Default for triplet_session_options {
             positions: 0,
             memory: ptr::null_mut(),
             memory_size: 0,
+            cache: TRIPLET_CACHE_F32,
+            reserved: 0,
         }
     }
 }
@@ -144,9 +150,9 @@ unsafe fn create(
         memory::read_options("options", options)?
     };
     let model = &registry::get::<ModelObject>(model)?.model;
+    let begin = SessionOptions { positions: positions(options.positions), cache: cache_type(options.cache)? };
     // SAFETY: the caller's promise.
-    let (made, lease) =
-        unsafe { model.session(positions(options.positions), options.memory, options.memory_size) }?;
+    let (made, lease) = unsafe { model.session(begin, options.memory, options.memory_size) }?;
     let object =
         SessionObject { session: Mutex::new(made), cancelled: AtomicBool::new(false), _lease: lease };
     let handle = registry::insert(object);

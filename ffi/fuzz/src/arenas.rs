@@ -53,6 +53,8 @@ impl World {
             width: random.pick(&[WIDTH, WIDTH, 1, 0, usize::MAX]),
             height: random.pick(&[HEIGHT, HEIGHT, 1, 40_000]),
             visual_prompts: random.pick(&[0, 1, 2, 65]),
+            cache: random.pick(&[TRIPLET_CACHE_F32, TRIPLET_CACHE_F16, TRIPLET_CACHE_INT8, 3]),
+            reserved: 0,
         };
         Padded::options(bounds, random)
     }
@@ -94,6 +96,8 @@ impl World {
             positions: random.pick(&[0, 0, 1, 300]),
             memory,
             memory_size: random.pick(&[0, 500, SIZE - 64, SIZE - 64]),
+            cache: random.pick(&[0, 0, 0, TRIPLET_CACHE_F16, TRIPLET_CACHE_INT8, 3]),
+            reserved: 0,
         };
         let mut options = Padded::options(options, random);
         let place = self.place(&raw mut options).cast();

@@ -67,9 +67,9 @@ fn c_and_rust_agree() {
         triplet_model_bytes {
             struct_size, reserved, config, config_len, tokenizer, tokenizer_len, weights, weights_len, release, user_data,
         }
-        triplet_memory_bounds { struct_size, positions, width, height, visual_prompts }
+        triplet_memory_bounds { struct_size, positions, width, height, visual_prompts, cache, reserved }
         triplet_memory { struct_size, reserved, weights, image, image_kept, session, kv_cache, map, reply }
-        triplet_session_options { struct_size, positions, memory, memory_size }
+        triplet_session_options { struct_size, positions, memory, memory_size, cache, reserved }
         triplet_model_info { struct_size, units, threads, vocab_size, warning_count }
         triplet_image_view { struct_size, format, pixels, size, width, height, stride, memory, memory_size }
         triplet_prompt { kind, width, area, points, point_count, mask, mask_size }
