@@ -61,13 +61,14 @@ impl Arena {
         Arena { block: None, pool: (bytes > 0).then(|| Arc::new(Pool::new(bytes))) }
     }
 
-    /// One allocation of `bytes`, rounded down to whole [`ALIGNMENT`]s.
+    /// One allocation of `bytes`, rounded down to whole [`ALIGNMENT`]s. Every page of it is there before it is used.
     ///
     /// # Errors
     /// [`Error::Memory`].
     pub fn with_size(bytes: usize) -> Result<Arena> {
         let steps = bytes / ALIGNMENT;
-        let memory = Slab::new("arena", steps * STEP)?;
+        let mut memory = Slab::new("arena", steps * STEP)?;
+        memory.touch();
         Ok(Arena::block(Memory::Own(memory), steps * STEP))
     }
 
@@ -254,9 +255,14 @@ impl Block {
 }
 
 /// An allocation of the heap, cleared.
+///
+/// It is asked for at [`Slab::NATURAL`] and a little larger than it is used: the standard library leaves it to the system to
+/// clear what has no stricter alignment, and the system need not touch fresh pages for that.
 struct Slab {
     start: NonNull<f32>,
     len: usize,
+    /// Bytes of the allocation before `start`.
+    skipped: usize,
 }
 
 // SAFETY: an allocation of its own.
@@ -265,7 +271,16 @@ unsafe impl Send for Slab {}
 unsafe impl Sync for Slab {}
 
 impl Slab {
-    const EMPTY: Slab = Slab { start: NonNull::dangling(), len: 0 };
+    const EMPTY: Slab = Slab { start: NonNull::dangling(), len: 0, skipped: 0 };
+
+    /// An alignment that every allocator gives without being asked.
+    const NATURAL: usize = align_of::<u64>();
+
+    /// Room of an allocation for `bytes` that begin at a multiple of [`ALIGNMENT`].
+    fn layout(bytes: usize) -> Option<Layout> {
+        let room = bytes.checked_add(ALIGNMENT - Slab::NATURAL)?;
+        Layout::from_size_align(room, Slab::NATURAL).ok()
+    }
 
     fn new(what: &'static str, len: usize) -> Result<Slab> {
         if len == 0 {
@@ -273,21 +288,35 @@ impl Slab {
         }
         let bytes = Size::new(len).times(size_of::<f32>())?.get();
         let refused = || Error::Memory { what, bytes: bytes as u64, left: None };
-        let layout = Layout::from_size_align(bytes, ALIGNMENT).map_err(|_| refused())?;
+        let layout = Slab::layout(bytes).ok_or_else(refused)?;
         // SAFETY: the layout is not empty.
-        let start = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(refused)?;
-        Ok(Slab { start: start.cast(), len })
+        let memory = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(refused)?;
+        let skipped = memory.addr().get().next_multiple_of(ALIGNMENT) - memory.addr().get();
+        // SAFETY: less than `ALIGNMENT` and a multiple of `NATURAL`, which the allocation has room for beside `bytes`.
+        let start = unsafe { memory.byte_add(skipped) };
+        Ok(Slab { start: start.cast(), len, skipped })
+    }
+
+    /// Writes to every page, so that none of them has to be fetched later.
+    fn touch(&mut self) {
+        /// Bytes of the smallest pages.
+        const PAGE: usize = 4096;
+        for at in (0..self.len).step_by(PAGE / size_of::<f32>()) {
+            // SAFETY: within the allocation, which is borrowed for writing. Volatile, or zeros over zeros would be left out.
+            unsafe { self.start.add(at).write_volatile(0.0) };
+        }
     }
 }
 
 impl Drop for Slab {
     fn drop(&mut self) {
         if self.len > 0 {
-            let bytes = self.len * size_of::<f32>();
-            // SAFETY: allocated with this layout, which was valid then.
+            let bytes = self.len * size_of::<f32>() + ALIGNMENT - Slab::NATURAL;
+            // SAFETY: where the allocation begins, with its layout, which was valid then.
             unsafe {
-                dealloc(self.start.as_ptr().cast(), Layout::from_size_align_unchecked(bytes, ALIGNMENT))
-            };
+                let memory = self.start.cast::<u8>().byte_sub(self.skipped);
+                dealloc(memory.as_ptr(), Layout::from_size_align_unchecked(bytes, Slab::NATURAL));
+            }
         }
     }
 }
@@ -450,6 +479,35 @@ mod tests {
             assert_eq!(arena.taken(), 0, "everything was given back");
         }
         run(&Arena::HEAP).unwrap();
+    }
+
+    #[test]
+    fn every_allocation_begins_at_a_multiple_and_holds_zeros() {
+        for len in [1, 3, 16, 17, 1000, 1 << 18] {
+            for arena in [Arena::HEAP, Arena::pooled(1 << 22), Arena::with_size(len * 4 + 64).unwrap()] {
+                let buffers: Vec<Buffer> = (0..3).map_while(|_| arena.zeros("some", len).ok()).collect();
+                assert!(!buffers.is_empty());
+                for mut buffer in buffers {
+                    assert_eq!(buffer.as_ptr().addr() % ALIGNMENT, 0);
+                    assert!(buffer.len() == len && buffer.iter().all(|&x| x == 0.0));
+                    buffer.fill(1.0);
+                }
+            }
+        }
+    }
+
+    #[cfg(all(target_os = "linux", feature = "std", not(miri)))]
+    #[test]
+    fn fresh_zeros_take_no_memory_until_they_are_written() {
+        let resident = || {
+            let status = std::fs::read_to_string("/proc/self/status").unwrap();
+            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+            line.split_whitespace().next().unwrap().parse::<usize>().unwrap()
+        };
+        let before = resident();
+        let buffer = Arena::pooled(1 << 30).zeros("much", 1 << 27).unwrap();
+        let taken = resident().saturating_sub(before);
+        assert!(taken < 1 << 18, "{taken} KB of {} are there", buffer.len() / 256);
     }
 
     #[test]
