@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Times a language model of Llama's architecture with `examples/time_llm` and with llama.cpp, in one run: every engine is a process
+"""Times a language model of Llama's architecture with `examples/time` and with llama.cpp, in one run: every engine is a process
 of its own, and every round lets each of them run once, in turn, while the others wait.
 
     CMAKE_ARGS="-DGGML_NATIVE=ON" pip install llama-cpp-python gguf numpy
     python llama.py write llama_1b DIR
-    cargo build --release --example time_llm
-    python llama.py compare llama_1b DIR --work decode --rounds 10 --ours target/release/examples/time_llm
+    cargo build --release --example time
+    python llama.py compare llama_1b DIR --work decode --rounds 10 --ours target/release/examples/time
 
 Weights are random, of the same sizes and types: F16; Q8_0 beside int8; Q4_0 beside int4, both with an output layer of eight bits
 and a table of embeddings in F16. `prefill` reads 512 tokens, `decode` writes 8 after 64; both with a KV cache of f16 in
@@ -173,7 +173,7 @@ class Engine:
 
 def compare(model, folder, work, rounds, ours, threads, kinds, extra_buffers):
     for kind in kinds:
-        ours_command = [ours, "--model", model, "--dtype", TYPES[kind], "--work", work, "--threads", str(threads),
+        ours_command = [ours, "llm", "--model", model, "--dtype", TYPES[kind], "--work", work, "--threads", str(threads),
                         "--step"]
         theirs_command = [sys.executable, os.path.abspath(__file__), "step", path(folder, model, kind), "--work", work,
                           "--threads", str(threads)] + ([] if extra_buffers else ["--no-extra-buffers"])

@@ -12,7 +12,7 @@ use triplet::session::Question;
 use triplet::trp::Task;
 
 use crate::arguments::Arguments;
-use crate::clock;
+use crate::clock::{self, Roof, Work};
 
 /// The scene that is asked about.
 const SEED: u64 = 1_000_029;
@@ -35,7 +35,7 @@ pub fn time(cpu: &Cpu, arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         Ok(())
     };
     if arguments.has("step") {
-        return clock::time(cpu, arguments, "answer", 0.0, answer);
+        return clock::time(cpu, arguments, Work::new("answer", Roof::None), answer);
     }
 
     let runs = arguments.number::<usize>("runs")?.unwrap_or(2000).max(1);

@@ -6,7 +6,7 @@ use std::time::Instant;
 use triplet::cpu::Cpu;
 
 use crate::arguments::Arguments;
-use crate::clock;
+use crate::clock::{self, Roof, Work};
 
 /// Floating-point operations a second, the best of five short measurements.
 pub fn rate(cpu: &Cpu) -> f64 {
@@ -21,7 +21,7 @@ pub fn rate(cpu: &Cpu) -> f64 {
 /// Prints the rate after each of the runs.
 pub fn time(cpu: &Cpu, arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let operations = cpu.multiply_adds(1) as f64 * 256.0;
-    clock::time(cpu, arguments, "roof", operations, || {
+    clock::time(cpu, arguments, Work::new("roof", Roof::Operations(operations)), || {
         cpu.multiply_adds(256);
         Ok(())
     })

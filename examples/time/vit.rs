@@ -10,11 +10,12 @@ use triplet::vision::{Vit, VitConfig};
 use triplet::weights::{Access, Loader, Weights};
 
 use crate::arguments::Arguments;
+use crate::clock::{self, Roof, Work};
 use crate::vit_shapes::{operations, tensors};
-use crate::{clock, integers, random};
+use crate::{integers, random};
 
 /// timm's `vit_base_patch16_224` and `vit_large_patch14_clip_quickgelu_336`.
-const MODELS: [(&str, &str); 2] = [
+pub const MODELS: [(&str, &str); 2] = [
     ("b16_224", r#"{"model_type": "timm_vit", "global_pool": ""}"#),
     (
         "l14_336",
@@ -54,7 +55,8 @@ pub fn time(cpu: &Cpu, arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         Some(model) if !arguments.has("config") => format!("vit_{model}"),
         _ => format!("vit_{}x{}_{}", config.hidden_size, config.layers, config.image_size),
     };
-    clock::time(cpu, arguments, &format!("{name}{integers}"), operations(&config), || {
+    let work = Work::new(&format!("{name}{integers}"), Roof::Operations(operations(&config)));
+    clock::time(cpu, arguments, work, || {
         vit.forward(cpu, pixels.view())?;
         Ok(())
     })

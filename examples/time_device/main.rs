@@ -15,7 +15,7 @@
 mod arguments;
 mod decode;
 #[allow(dead_code)]
-#[path = "../time_llm/random.rs"]
+#[path = "../time/llm_random.rs"]
 mod llm_random;
 mod operations;
 #[path = "../time/random.rs"]

@@ -1,6 +1,8 @@
-//! A language model's weights from a generator of random bits, in memory.
+//! A language model's weights from a generator of random bits, in memory; or their header alone, before a file of holes.
 
 use std::error::Error;
+use std::io::Write;
+use std::path::Path;
 
 use triplet::language::LlamaConfig;
 use triplet::weights::Weights;
@@ -18,20 +20,26 @@ pub enum Stored {
     Int4,
 }
 
-/// A weights file. Magnitudes keep the size of a layer's input within a factor of a few, whatever they are stored as.
+/// Weights in memory. Magnitudes keep the size of a layer's input within a factor of a few, whatever they are stored as.
 pub fn weights(config: &LlamaConfig, stored: Stored) -> Result<Weights, Box<dyn Error>> {
     let mut file = File::default();
+    add(&mut file, "", config, stored);
+    Ok(Weights::from_vec(file.bytes())?)
+}
+
+/// Adds the tensors of a language model, with `prefix` before their names.
+pub fn add(file: &mut File, prefix: &str, config: &LlamaConfig, stored: Stored) {
     let width = config.hidden_size;
     let float = if stored == Stored::F32 { Stored::F32 } else { Stored::F16 };
-    file.add("model.embed_tokens.weight", &[config.vocab_size, width], float);
-    file.add("model.norm.weight", &[width], float);
+    file.add(&format!("{prefix}model.embed_tokens.weight"), &[config.vocab_size, width], float);
+    file.add(&format!("{prefix}model.norm.weight"), &[width], float);
     // Four bits would be few for the output layer; the competition keeps it wider too.
     let head = if stored == Stored::Int4 { Stored::Int8 } else { stored };
-    file.add("lm_head.weight", &[config.vocab_size, width], head);
+    file.add(&format!("{prefix}lm_head.weight"), &[config.vocab_size, width], head);
     let queries = config.num_attention_heads * config.head_dim;
     let keys = config.num_key_value_heads * config.head_dim;
     for layer in 0..config.num_hidden_layers {
-        let name = |rest: &str| format!("model.layers.{layer}.{rest}.weight");
+        let name = |rest: &str| format!("{prefix}model.layers.{layer}.{rest}.weight");
         file.add(&name("input_layernorm"), &[width], float);
         file.add(&name("post_attention_layernorm"), &[width], float);
         file.add(&name("self_attn.q_proj"), &[queries, width], stored);
@@ -42,7 +50,6 @@ pub fn weights(config: &LlamaConfig, stored: Stored) -> Result<Weights, Box<dyn 
         file.add(&name("mlp.up_proj"), &[config.intermediate_size, width], stored);
         file.add(&name("mlp.down_proj"), &[width, config.intermediate_size], stored);
     }
-    Ok(Weights::from_vec(file.bytes())?)
 }
 
 /// What the elements of a tensor are drawn as.
@@ -60,14 +67,15 @@ enum Draw {
 
 /// A weights file in the making.
 #[derive(Default)]
-struct File {
+pub struct File {
     header: serde_json::Map<String, serde_json::Value>,
     draws: Vec<(Draw, usize)>,
     at: usize,
 }
 
 impl File {
-    fn add(&mut self, name: &str, shape: &[usize], stored: Stored) {
+    /// One tensor; those of one dimension are in `f16`.
+    pub fn add(&mut self, name: &str, shape: &[usize], stored: Stored) {
         let &[n, .., k] = shape else { return self.put(name, "F16", shape, 2, Draw::Halves) };
         match stored {
             Stored::F32 => self.put(name, "F32", shape, 4, Draw::Floats),
@@ -92,12 +100,28 @@ impl File {
         self.at += length;
     }
 
-    fn bytes(self) -> Vec<u8> {
-        let mut header = serde_json::Value::Object(self.header).to_string().into_bytes();
+    /// Writes a file whose elements are holes: it takes no room and reads as zeros. Gives its length.
+    pub fn write_sparse(self, path: &Path) -> Result<u64, Box<dyn Error>> {
+        let before = self.before();
+        let length = (before.len() + self.at) as u64;
+        let mut file = std::fs::File::create(path)?;
+        file.write_all(&before)?;
+        file.set_len(length)?;
+        Ok(length)
+    }
+
+    /// What comes before the elements: the header and its length.
+    fn before(&self) -> Vec<u8> {
+        let mut header = serde_json::Value::Object(self.header.clone()).to_string().into_bytes();
         header.resize((header.len() + 8).next_multiple_of(64) - 8, b' ');
-        let mut bytes = Vec::with_capacity(8 + header.len() + self.at);
-        bytes.extend_from_slice(&(header.len() as u64).to_le_bytes());
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
         bytes.extend_from_slice(&header);
+        bytes
+    }
+
+    fn bytes(self) -> Vec<u8> {
+        let mut bytes = self.before();
+        bytes.reserve_exact(self.at);
         let mut state = 1u64;
         for (draw, length) in self.draws {
             let end = bytes.len() + length;
