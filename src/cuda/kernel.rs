@@ -7,7 +7,7 @@ use alloc::string::String;
 use super::signature::Signature;
 use super::{
     activate, add, attention, conv2d, copy, embedding, group_norm, is_finite, layer_norm, linear,
-    linear_group, matmul, prepare, quantised, resize, rms_norm, rope, select_token,
+    linear_group, linear_runs, matmul, prepare, quantised, resize, rms_norm, rope, select_token,
 };
 
 /// A kernel, named as its file in `cuda/`.
@@ -42,6 +42,8 @@ pub enum Kernel {
     LinearGroup,
     /// A weight laid out for [`Kernel::LinearGroup`].
     LinearPack,
+    /// The sums of runs of inputs of [`Kernel::LinearTensor`] and [`Kernel::LinearGroup`], and what comes after them.
+    LinearMerge,
     /// As [`Kernel::Linear`], for few rows.
     LinearRow,
     /// Product of two matrices.
@@ -79,7 +81,7 @@ pub(super) struct Text {
 
 impl Kernel {
     /// Every kernel.
-    pub const ALL: [Kernel; 27] = [
+    pub const ALL: [Kernel; 28] = [
         Kernel::Copy,
         Kernel::Embedding,
         Kernel::Add,
@@ -94,6 +96,7 @@ impl Kernel {
         Kernel::LinearTensor,
         Kernel::LinearGroup,
         Kernel::LinearPack,
+        Kernel::LinearMerge,
         Kernel::LinearRow,
         Kernel::Matmul,
         Kernel::Conv2d,
@@ -126,6 +129,7 @@ impl Kernel {
             Kernel::LinearTensor => &linear::TENSOR,
             Kernel::LinearGroup => &linear_group::SIGNATURE,
             Kernel::LinearPack => &linear_group::PACK,
+            Kernel::LinearMerge => &linear_runs::MERGE,
             Kernel::LinearRow => &linear::ROW,
             Kernel::Matmul => &matmul::SIGNATURE,
             Kernel::Conv2d => &conv2d::SIGNATURE,
@@ -146,7 +150,11 @@ impl Kernel {
     pub(super) fn is_optional(self) -> bool {
         matches!(
             self,
-            Kernel::LinearTensor | Kernel::LinearGroup | Kernel::LinearPack | Kernel::AttentionTensor
+            Kernel::LinearTensor
+                | Kernel::LinearGroup
+                | Kernel::LinearPack
+                | Kernel::LinearMerge
+                | Kernel::AttentionTensor
         )
     }
 
@@ -189,6 +197,9 @@ impl Kernel {
             }
             Kernel::LinearPack => {
                 &[Text { name: "linear_pack", text: include_str!("../../cuda/linear_pack.ptx") }]
+            }
+            Kernel::LinearMerge => {
+                &[Text { name: "linear_merge", text: include_str!("../../cuda/linear_merge.ptx") }]
             }
             Kernel::LinearRow => {
                 &[Text { name: "linear_row", text: include_str!("../../cuda/linear_row.ptx") }]
@@ -294,8 +305,11 @@ const INCLUDES: &[(&str, &str)] = &[
     ("linear_fold_sm75", include_str!("../../cuda/linear_fold_sm75.inc")),
     ("linear_fold_sm90a", include_str!("../../cuda/linear_fold_sm90a.inc")),
     ("linear_parts_sm90a", include_str!("../../cuda/linear_parts_sm90a.inc")),
+    ("linear_partial", include_str!("../../cuda/linear_partial.inc")),
+    ("linear_partial_sm90a", include_str!("../../cuda/linear_partial_sm90a.inc")),
     ("linear_products_single_sm90a", include_str!("../../cuda/linear_products_single_sm90a.inc")),
     ("linear_products_sm90a", include_str!("../../cuda/linear_products_sm90a.inc")),
+    ("linear_run", include_str!("../../cuda/linear_run.inc")),
     ("linear_split_sm75", include_str!("../../cuda/linear_split_sm75.inc")),
     ("linear_stage_sm90a", include_str!("../../cuda/linear_stage_sm90a.inc")),
     ("most_sm75", include_str!("../../cuda/most_sm75.inc")),

@@ -6,7 +6,7 @@ use super::linear_group::TILE;
 use super::operand::{ELEMENT, Elements, Finish, Operand, blocks, narrow, size};
 use super::signature::Parameter::{U32, U64};
 use super::signature::{Argument, Signature};
-use super::{Cuda, copy, linear_group, quantised};
+use super::{Cuda, copy, linear_group, linear_runs, quantised};
 use crate::backend::{Epilogue, Matrix, View, Weight};
 use crate::checked::Size;
 use crate::error::Result;
@@ -63,6 +63,9 @@ pub(super) const ROW: Signature = Signature {
 /// Most rows for which the weights are read once a row instead of once a block of rows.
 pub(super) const FEW_ROWS: usize = 4;
 
+/// Blocks of [`Kernel::LinearTensor`] that keep a multiprocessor busy.
+const RESIDENT: usize = 3;
+
 /// A product but for its weight, what it reads already checked.
 pub(super) struct Product {
     pub(super) x: Operand,
@@ -96,7 +99,8 @@ pub(super) fn linear(
     };
     if let Some(weight) = grouped {
         let product = Product { x, finish, sizes };
-        let grid = [narrow(sizes[0].div_ceil(TILE))?, blocks(n, TILE)?, 1];
+        let runs = linear_runs::runs(cuda, sizes, TILE, 1);
+        let grid = [narrow(sizes[0].div_ceil(TILE))?, blocks(n, TILE)?, narrow(runs)?];
         return launched(cuda, "linear", weight, product, Kernel::LinearGroup, [grid, [288, 1, 1]]);
     }
     // Kernels read whole weights: columns of one are laid out first.
@@ -140,7 +144,8 @@ pub(super) fn product(
     weight: Elements,
     product: Product,
 ) -> Result<Matrix<Cuda>> {
-    let Product { x, sizes: [rows, k, n], .. } = &product;
+    let Product { x, sizes, .. } = &product;
+    let [rows, k, n] = sizes;
     let (kernel, shape) = if *rows <= FEW_ROWS {
         (Kernel::LinearRow, [[narrow(n.div_ceil(8))?, narrow(*rows)?, 1], [256, 1, 1]])
     } else {
@@ -148,13 +153,16 @@ pub(super) fn product(
             && k.is_multiple_of(8)
             && x.stride.is_multiple_of(4)
             && [x.pointer, weight.pointer].into_iter().all(|pointer| pointer.is_multiple_of(16));
-        let kernel = if tensor { Kernel::LinearTensor } else { Kernel::Linear };
-        (kernel, [[narrow(rows.div_ceil(64))?, blocks(*n, 64)?, 1], [128, 1, 1]])
+        let (kernel, runs) = match tensor {
+            true => (Kernel::LinearTensor, linear_runs::runs(cuda, *sizes, 64, RESIDENT)),
+            false => (Kernel::Linear, 1),
+        };
+        (kernel, [[narrow(rows.div_ceil(64))?, blocks(*n, 64)?, narrow(runs)?], [128, 1, 1]])
     };
     launched(cuda, what, weight, product, kernel, shape)
 }
 
-/// A product by a kernel of a grid and a block.
+/// A product by a kernel of a grid and a block. A grid of several layers gives sums of as many runs of the inputs.
 fn launched(
     cuda: &Cuda,
     what: &'static str,
@@ -163,8 +171,10 @@ fn launched(
     kernel: Kernel,
     shape: [[u32; 3]; 2],
 ) -> Result<Matrix<Cuda>> {
-    let Product { x, finish, sizes: [rows, k, n] } = product;
-    let out = cuda.matrix(what, rows, n)?;
+    let Product { x, finish, sizes: [rows, k, n] } = &product;
+    let [rows, k, n] = [*rows, *k, *n];
+    let [[_, _, layers], _] = shape;
+    let out = cuda.matrix(what, Size::new(rows).times(layers as usize)?.get(), n)?;
     if rows * n == 0 {
         return Ok(out);
     }
@@ -186,5 +196,8 @@ fn launched(
         finish.activation,
     ];
     cuda.launch(kernel, shape, kernel.shared(), &arguments)?;
-    Ok(out)
+    if layers == 1 {
+        return Ok(out);
+    }
+    linear_runs::merged(cuda, what, &out, &product, layers as usize)
 }

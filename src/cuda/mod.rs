@@ -30,6 +30,7 @@ mod kernels;
 mod layer_norm;
 mod linear;
 mod linear_group;
+mod linear_runs;
 mod matmul;
 mod operand;
 mod pool;

@@ -66,6 +66,8 @@ fn run(cuda: &Cuda, kernel: Kernel) -> Result<Result<(), String>> {
         Kernel::LinearTensor => linear(cuda, [70, 96])?,
         // Both are used together; the first to be tested gives way.
         Kernel::LinearGroup | Kernel::LinearPack => linear(cuda, [70, 128])?,
+        // Long enough to be cut in runs, on a device that needs it.
+        Kernel::LinearMerge => linear(cuda, [70, 1088])?,
         Kernel::LinearRow => linear(cuda, [2, 83])?,
         Kernel::Matmul => matmul(cuda)?,
         Kernel::Conv2d => conv2d(cuda, false)?,

@@ -7,6 +7,7 @@ mod gpu;
 mod model;
 mod operations;
 mod ptx;
+mod runs;
 mod signatures;
 mod stand_in;
 mod variants;

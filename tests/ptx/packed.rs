@@ -82,13 +82,14 @@ const SHARED: usize = 1024 + 3 * (128 * 320 + 32768);
 /// Tensor cores cut sums off, and two parts of f16 are 22 bits.
 const BY_TENSOR_CORES: Tolerance = Tolerance { norm: 2e-6, element: 4e-6 };
 
-/// Runs linear_sm90a on rows whose numbers are `size` times as large as usual.
+/// Runs linear_sm90a on rows whose numbers are `size` times as large as usual; with the inputs cut in runs linear_merge too.
 fn run(
     kernels: &Kernels,
     i: usize,
     [rows, k, n, gap]: [usize; 4],
     kind: usize,
     size: f32,
+    runs: usize,
 ) -> Result<(), String> {
     let memory = Memory::new();
     let x: Vec<f32> = reference::uniform(rows * k, 81).into_iter().map(|x| x * size).collect();
@@ -101,10 +102,11 @@ fn run(
     let (bias, scale) = (vector(i % 2 == 1, 83), vector(i % 3 == 1, 84));
     let residual = reference::uniform(rows * n, 85);
     let residual_at = if i == 1 { memory.matrix(&residual, n, n + 3, 4) } else { 0 };
-    let code = [0, 3, 2, 0, 0][i];
+    let code = [0, 3, 2, 0, 0, 5][i];
     let out = output(&memory, rows * n);
+    let partial = if runs > 1 { output(&memory, runs * rows * n) } else { out };
     let args = [
-        Address(out),
+        Address(partial),
         Address(memory.matrix(&x, k, k + gap, 0)),
         Address(laid_out),
         bias.at(),
@@ -120,8 +122,25 @@ fn run(
         Number(n + 3),
         Number(code),
     ];
-    let grid = [rows.div_ceil(ROWS), n.div_ceil(ROWS), 1];
+    let grid = [rows.div_ceil(ROWS), n.div_ceil(ROWS), runs];
     kernels.launch("linear_sm90a", grid, 288, SHARED, &args, &memory)?;
+    if runs > 1 {
+        let args = [
+            Address(out),
+            Address(partial),
+            bias.at(),
+            scale.at(),
+            Address(residual_at),
+            bias.kind(),
+            scale.kind(),
+            Number(rows),
+            Number(n),
+            Number(n + 3),
+            Number(code),
+            Number(runs),
+        ];
+        kernels.launch("linear_merge", [(rows * n).div_ceil(256), 1, 1], 256, 0, &args, &memory)?;
+    }
     let after = After {
         bias: bias.some(),
         activation: ACTIVATIONS[code],
@@ -136,15 +155,16 @@ fn run(
 /// `linear_sm90a`: more chunks than stages, tiles that end early, x of any size.
 pub fn linear_sm90a(kernels: &Kernels) -> Result<(), String> {
     let cases = [
-        ([1, 64, 128, 0], 1.0),
-        ([130, 256, 5, 4], 1.0),
-        ([12, 448, 130, 0], 1.0),
-        ([2, 128, 2, 0], 1e-36),
-        ([2, 128, 2, 0], 1e34),
+        ([1, 64, 128, 0], 1.0, 1),
+        ([130, 256, 5, 4], 1.0, 1),
+        ([12, 448, 130, 0], 1.0, 1),
+        ([2, 128, 2, 0], 1e-36, 1),
+        ([2, 128, 2, 0], 1e34, 1),
+        ([129, 320, 131, 4], 1.0, 3),
     ];
-    for (i, (sizes, size)) in cases.into_iter().enumerate() {
+    for (i, (sizes, size, runs)) in cases.into_iter().enumerate() {
         for kind in 0..3 {
-            run(kernels, i, sizes, kind, size)?;
+            run(kernels, i, sizes, kind, size, runs)?;
         }
     }
     Ok(())

@@ -1,5 +1,7 @@
 //! Kernels that multiply matrices: linear, linear_row, matmul.
 
+use std::ops::Range;
+
 use triplet::reference::{self, After, Tolerance};
 
 use super::launch::{Arg, Kernels};
@@ -40,6 +42,19 @@ fn run(
     kind: usize,
     tolerance: Tolerance,
 ) -> Result<Vec<f32>, String> {
+    run_in_parts(kernels, name, i, case, kind, tolerance, 1)
+}
+
+/// As [`run`] with the inputs cut in runs, whose sums `linear_merge` joins.
+fn run_in_parts(
+    kernels: &Kernels,
+    name: &str,
+    i: usize,
+    case: Case,
+    kind: usize,
+    tolerance: Tolerance,
+    runs: usize,
+) -> Result<Vec<f32>, String> {
     let Case { rows, k, n, gap, skewed } = case;
     let memory = Memory::new();
     let x = reference::uniform(rows * k, 31);
@@ -54,8 +69,9 @@ fn run(
     let residual_at = if with_residual { memory.matrix(&residual, n, n + i % 3, 4) } else { 0 };
     let code = [0, 2, 5, 1, 0, 3, 6][i % 7];
     let out = output(&memory, rows * n);
+    let partial = if runs > 1 { output(&memory, runs * rows * n) } else { out };
     let args = [
-        Address(out),
+        Address(partial),
         Address(memory.matrix(&x, k, k + gap, if skewed { 4 } else { 0 })),
         weight.at(),
         bias.at(),
@@ -73,9 +89,26 @@ fn run(
     ];
     let (grid, threads) = match name {
         "linear_row" => ([n.div_ceil(8), rows, 1], 256),
-        _ => ([rows.div_ceil(64), n.div_ceil(64), 1], 128),
+        _ => ([rows.div_ceil(64), n.div_ceil(64), runs], 128),
     };
     kernels.launch(name, grid, threads, 0, &args, &memory)?;
+    if runs > 1 {
+        let args = [
+            Address(out),
+            Address(partial),
+            bias.at(),
+            scale.at(),
+            Address(residual_at),
+            bias.kind(),
+            scale.kind(),
+            Number(rows),
+            Number(n),
+            Number(n + i % 3),
+            Number(code),
+            Number(runs),
+        ];
+        kernels.launch("linear_merge", [(rows * n).div_ceil(256), 1, 1], 256, 0, &args, &memory)?;
+    }
     let after = After {
         bias: bias.some(),
         activation: ACTIVATIONS[code],
@@ -117,12 +150,42 @@ const BY_TENSOR_CORES: Tolerance = Tolerance { norm: 2e-6, element: 4e-6 };
 
 /// `linear_sm80`.
 pub fn linear_sm80(kernels: &Kernels) -> Result<(), String> {
-    by_tensor_cores(kernels, "linear_sm80")
+    by_tensor_cores(kernels, "linear_sm80")?;
+    in_parts(kernels, "linear_sm80", 0..2)
+}
+
+/// `linear_merge` of runs that `linear_sm80` left.
+pub fn linear_merge(kernels: &Kernels) -> Result<(), String> {
+    in_parts(kernels, "linear_sm80", 0..3)
+}
+
+/// A kernel of tensor cores by runs of the inputs: the last shorter than the others, in more tiles than one, with every type of
+/// weight; and a row with the same bits in any batch.
+fn in_parts(kernels: &Kernels, name: &str, kinds: Range<usize>) -> Result<(), String> {
+    let cases = [
+        (Case { rows: 65, k: 136, n: 70, gap: 4, skewed: false }, 3),
+        (Case { rows: 7, k: 200, n: 129, gap: 0, skewed: false }, 2),
+        (Case { rows: 5, k: 320, n: 9, gap: 0, skewed: false }, 3),
+    ];
+    for (i, (case, runs)) in cases.into_iter().enumerate() {
+        for kind in kinds.clone() {
+            let all = run_in_parts(kernels, name, i, case, kind, BY_TENSOR_CORES, runs)?;
+            if i == 0 && kind == 1 {
+                let few = Case { rows: 6, ..case };
+                let few = run_in_parts(kernels, name, i, few, kind, BY_TENSOR_CORES, runs)?;
+                if all.iter().zip(&few).any(|(a, b)| a.to_bits() != b.to_bits()) {
+                    return Err(format!("{name}: a row has other bits in another batch"));
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// `linear_sm75`.
 pub fn linear_sm75(kernels: &Kernels) -> Result<(), String> {
     by_tensor_cores(kernels, "linear_sm75")?;
+    in_parts(kernels, "linear_sm75", 0..2)?;
     (0..3).try_for_each(|kind| of_all_sizes(kernels, 66, kind).map(|_| ()))
 }
 
@@ -248,7 +311,7 @@ fn of_all_sizes(kernels: &Kernels, rows: usize, kind: usize) -> Result<Vec<f32>,
 
 #[test]
 fn products() {
-    for check in [linear, linear_row, linear_sm80, linear_sm75, matmul] {
+    for check in [linear, linear_row, linear_sm80, linear_merge, linear_sm75, matmul] {
         check(&Kernels::new(4)).unwrap();
         check(&Kernels::new(104)).unwrap();
     }
