@@ -7,12 +7,14 @@
 use core::arch::asm;
 use core::arch::x86_64::*;
 
+use super::avx2_dots::bring;
 use super::avx512_bytes;
 use super::avx512_dots::{COLS, N, check_pack};
 use super::avx512_panels::pack;
-use super::bytes::{Bytes, DIGITS, Left, STEP, Sums, TILE_ROWS};
+use super::bytes::{Bytes, DIGITS, Left, STEP, Sums, TILE_ROWS, Tiles};
 use super::dots::{CHUNK_GROUPS, Dots, Integer, Panel, QUAD, Row, Strip};
 use super::isa::{Avx512, Avx512Amx, Avx512Vnni};
+use super::lanes::LINE;
 use crate::weights::{Dtype, GROUP};
 
 /// Bytes of a tile's row, and of a tile.
@@ -22,6 +24,7 @@ const TILE: usize = TILE_ROWS * TILE_WIDTH;
 impl Bytes for Avx512Amx {
     const COLS: usize = COLS;
     const SIDE: usize = Avx512Vnni::SIDE;
+    const TOTALS: bool = false;
 
     #[inline(always)]
     fn dot_bytes(self, strip: Strip<()>, x: Left, out: &mut Sums) {
@@ -35,12 +38,38 @@ impl Bytes for Avx512Amx {
         unsafe { avx512_bytes::pack(strip, 0, panel) }
     }
 
+    type Tiles = Tiled;
     #[inline(always)]
-    fn tile_bytes(self, _rows: usize, x: Left, panel: &[u8], c: &mut [i32]) {
+    fn tiles_of_bytes(self) -> Tiled {
+        // SAFETY: `self` proves AMX; the shapes are within its limits, and given up with what is returned.
+        unsafe { Shapes::new(TILE_ROWS, STEP).set() }
+        Tiled(())
+    }
+}
+
+/// Proof that the tiles have the shapes for [`whole_rows`].
+pub(super) struct Tiled(());
+
+impl Tiles for Tiled {
+    #[inline(always)]
+    fn tile_bytes(&self, _rows: usize, x: Left, panel: &[u8], ahead: &[u8], c: &mut [i32]) {
         let steps = x.cells.len() / (DIGITS * TILE);
         assert!(panel.len() >= steps * STEP * COLS && c.len() >= DIGITS * TILE_ROWS * COLS);
-        // SAFETY: `self` proves AMX; lengths were checked.
-        unsafe { whole_rows(x.cells.as_ptr(), panel.as_ptr(), steps, c.as_mut_ptr()) }
+        // SAFETY: `self` proves AMX and the shapes; lengths were checked.
+        unsafe { whole_rows(x.cells.as_ptr(), panel.as_ptr(), steps, ahead, c.as_mut_ptr()) }
+    }
+
+    #[inline(always)]
+    fn bring(&self, cells: &[u8]) {
+        bring(cells);
+    }
+}
+
+impl Drop for Tiled {
+    #[inline(always)]
+    fn drop(&mut self) {
+        // SAFETY: `self` proves AMX; no tile is in use.
+        unsafe { release() }
     }
 }
 
@@ -156,16 +185,18 @@ unsafe fn release() {
     unsafe { asm!("tilerelease", options(nomem, nostack)) }
 }
 
-/// The sums of two digits of sixteen rows, over `steps` steps.
+/// The sums of two digits of sixteen rows, over `steps` steps; each of them brings up to four cache lines of `ahead` nearer.
 ///
 /// # Safety
-/// AMX; `steps` steps of activations at `x` and of a panel, and room for `[DIGITS][TILE_ROWS][COLS]` sums at `c`.
-unsafe fn whole_rows(x: *const u8, panel: *const u8, steps: usize, c: *mut i32) {
+/// AMX with the shapes of [`Tiled`]; `steps` steps of activations at `x` and of a panel, and room for `[DIGITS][TILE_ROWS][COLS]` sums at `c`.
+unsafe fn whole_rows(x: *const u8, panel: *const u8, steps: usize, ahead: &[u8], c: *mut i32) {
     // A step of activations takes two tiles, a step of a panel two that lie side by side, as those of sums do.
     const { assert!(DIGITS * TILE == 2048 && STEP * COLS == 2048 && 4 * TILE_ROWS * COLS == 2048) };
     // SAFETY: the caller's promise.
     unsafe {
-        Shapes::new(TILE_ROWS, STEP).set();
+        // The panel is to stay in the nearest cache, activations only pass. Where four lines are more than there are, most come
+        // again, which costs little.
+        let pace = ahead.len().div_ceil(steps.max(1)).next_multiple_of(LINE).min(4 * LINE);
         asm!(
             "tilezero tmm0",
             "tilezero tmm1",
@@ -175,13 +206,18 @@ unsafe fn whole_rows(x: *const u8, panel: *const u8, steps: usize, c: *mut i32) 
             "jz 3f",
             "2:",
             "tileloadd tmm6, [{panel} + {wide}*1]",
-            "tileloadd tmm4, [{x} + {narrow}*1]",
+            "tileloaddt1 tmm4, [{x} + {narrow}*1]",
             "tdpbssd tmm0, tmm4, tmm6",
+            "prefetcht1 [{ahead}]",
+            "prefetcht1 [{ahead} + 64]",
             "tileloadd tmm7, [{panel} + {wide}*1 + 64]",
             "tdpbssd tmm1, tmm4, tmm7",
-            "tileloadd tmm5, [{x} + {narrow}*1 + 1024]",
+            "prefetcht1 [{ahead} + 128]",
+            "prefetcht1 [{ahead} + 192]",
+            "tileloaddt1 tmm5, [{x} + {narrow}*1 + 1024]",
             "tdpbssd tmm2, tmm5, tmm6",
             "tdpbssd tmm3, tmm5, tmm7",
+            "add {ahead}, {pace}",
             "add {x}, 2048",
             "add {panel}, 2048",
             "dec {steps}",
@@ -194,6 +230,8 @@ unsafe fn whole_rows(x: *const u8, panel: *const u8, steps: usize, c: *mut i32) 
             steps = inout(reg) steps => _,
             x = inout(reg) x => _,
             panel = inout(reg) panel => _,
+            ahead = inout(reg) ahead.as_ptr() => _,
+            pace = in(reg) pace,
             c = in(reg) c,
             wide = in(reg) 2 * TILE_WIDTH,
             narrow = in(reg) TILE_WIDTH,
@@ -201,7 +239,6 @@ unsafe fn whole_rows(x: *const u8, panel: *const u8, steps: usize, c: *mut i32) 
             out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
             options(nostack),
         );
-        release();
     }
 }
 

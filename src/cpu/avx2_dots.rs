@@ -2,10 +2,10 @@
 
 use core::arch::x86_64::*;
 
-use super::bytes::{self, ByteLanes, Bytes, Left, Sums};
+use super::bytes::{self, ByteLanes, Bytes, Left, Sums, Tiles};
 use super::dots::{CHUNK, CHUNK_GROUPS, Dots, Integer, Panel, QUAD, QUADS, Row, Strip};
 use super::isa::Avx2;
-use super::lanes::K_BLOCK;
+use super::lanes::{K_BLOCK, LINE};
 use crate::weights::{Dtype, GROUP};
 
 /// Rows of a weight that are read side by side.
@@ -74,6 +74,7 @@ impl ByteLanes for Avx2 {
 impl Bytes for Avx2 {
     const COLS: usize = COLS;
     const SIDE: usize = N / 2;
+    const TOTALS: bool = false;
 
     #[inline(always)]
     fn dot_bytes(self, strip: Strip<()>, x: Left, out: &mut Sums) {
@@ -85,9 +86,23 @@ impl Bytes for Avx2 {
         bytes::pack::<COLS>(strip, panel);
     }
 
+    type Tiles = Self;
     #[inline(always)]
-    fn tile_bytes(self, rows: usize, x: Left, panel: &[u8], c: &mut [i32]) {
-        bytes::tile::<Self, 4, 2>(self, rows, x, panel, c);
+    fn tiles_of_bytes(self) -> Self {
+        self
+    }
+}
+
+impl Tiles for Avx2 {
+    #[inline(always)]
+    fn tile_bytes(&self, rows: usize, x: Left, panel: &[u8], ahead: &[u8], c: &mut [i32]) {
+        bring(ahead);
+        bytes::tile::<Self, 4, 2>(*self, rows, x, panel, c);
+    }
+
+    #[inline(always)]
+    fn bring(&self, cells: &[u8]) {
+        bring(cells);
     }
 }
 
@@ -143,6 +158,15 @@ impl Dots for Avx2 {
                 _ => tile::<1>(rows, first, panel, c),
             }
         }
+    }
+}
+
+/// [`Tiles::bring`].
+#[inline(always)]
+pub(super) fn bring(cells: &[u8]) {
+    for line in cells.chunks(LINE) {
+        // SAFETY: every processor of this kind has the instruction, which reads nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
     }
 }
 

@@ -2,8 +2,9 @@
 
 use core::arch::x86_64::*;
 
+use super::avx2_dots::bring;
 use super::avx512_dots::{COLS, N, add_quads, left, transpose};
-use super::bytes::{self, ByteLanes, Bytes, Left, STEP, Sums};
+use super::bytes::{self, ByteLanes, Bytes, Left, STEP, Sums, Tiles};
 use super::dots::{QUAD, Strip};
 use super::isa::{Avx512, Avx512Vnni};
 
@@ -101,6 +102,7 @@ impl<P: Products> ByteLanes for P {
 impl<P: Products> Bytes for P {
     const COLS: usize = COLS;
     const SIDE: usize = SIDE;
+    const TOTALS: bool = P::OFFSET != 0;
 
     #[inline(always)]
     fn dot_bytes(self, strip: Strip<()>, x: Left, out: &mut Sums) {
@@ -114,9 +116,23 @@ impl<P: Products> Bytes for P {
         unsafe { pack(strip, P::OFFSET as u8, panel) }
     }
 
+    type Tiles = Self;
     #[inline(always)]
-    fn tile_bytes(self, rows: usize, x: Left, panel: &[u8], c: &mut [i32]) {
-        bytes::tile::<Self, 8, { COLS / N }>(self, rows, x, panel, c);
+    fn tiles_of_bytes(self) -> Self {
+        self
+    }
+}
+
+impl<P: Products> Tiles for P {
+    #[inline(always)]
+    fn tile_bytes(&self, rows: usize, x: Left, panel: &[u8], ahead: &[u8], c: &mut [i32]) {
+        bring(ahead);
+        bytes::tile::<Self, 8, { COLS / N }>(*self, rows, x, panel, c);
+    }
+
+    #[inline(always)]
+    fn bring(&self, cells: &[u8]) {
+        bring(cells);
     }
 }
 

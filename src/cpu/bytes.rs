@@ -18,7 +18,7 @@ pub(super) type Sums = [[i32; MAX_COLS]; DIGITS];
 #[derive(Clone, Copy)]
 pub(super) struct Left<'a> {
     pub(super) cells: &'a [u8],
-    /// The sum of either digit of every row, `[DIGITS][rows]`.
+    /// The sum of either digit of every row, `[DIGITS][rows]`, where the instruction set needs it.
     pub(super) totals: &'a [i32],
 }
 
@@ -60,6 +60,8 @@ pub(super) trait Bytes: Copy {
     const COLS: usize;
     /// Columns of [`Bytes::dot_bytes`], at most [`MAX_COLS`].
     const SIDE: usize;
+    /// Whether [`Tiles::tile_bytes`] reads [`Left::totals`].
+    const TOTALS: bool;
 
     /// `out[d][j] = sum_k strip[j, k] * x[d, k]` for the strip's columns, at most [`Bytes::SIDE`], and a [`Left`] of one row.
     fn dot_bytes(self, strip: Strip<()>, x: Left, out: &mut Sums);
@@ -68,9 +70,21 @@ pub(super) trait Bytes: Copy {
     /// the end of a row, become anything.
     fn pack_bytes(self, strip: Strip<()>, panel: &mut [u8]);
 
+    /// Sets up what multiplies tiles.
+    type Tiles: Tiles;
+    /// Sets up [`Bytes::Tiles`].
+    fn tiles_of_bytes(self) -> Self::Tiles;
+}
+
+/// Tiles of sums of one instruction set, as long as it lives. Every method must be `#[inline(always)]`.
+pub(super) trait Tiles {
     /// `c[d][i][j] = sum_k panel[k, j] * x[d, i, k]` (`[DIGITS][TILE_ROWS][COLS]`) for the first `rows` rows of a [`Left`] of
-    /// [`TILE_ROWS`].
-    fn tile_bytes(self, rows: usize, x: Left, panel: &[u8], c: &mut [i32]);
+    /// [`TILE_ROWS`]. Meanwhile some or all of `ahead` may be brought nearer.
+    fn tile_bytes(&self, rows: usize, x: Left, panel: &[u8], ahead: &[u8], c: &mut [i32]);
+
+    /// Brings all of `cells` nearer.
+    #[inline(always)]
+    fn bring(&self, _cells: &[u8]) {}
 }
 
 /// [`Bytes::dot_bytes`] with `SIDE` rows of the weight side by side.

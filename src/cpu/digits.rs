@@ -8,6 +8,7 @@
 
 use super::Cpu;
 use super::bytes::{DIGITS, Left, STEP, TILE_ROWS};
+use super::dots::{DotOp, Dots};
 use super::isa::Op;
 use super::lanes::Lanes;
 use super::mat::Mat;
@@ -53,13 +54,28 @@ impl Layout {
 
 /// Writes all rows of `x`, tile after tile.
 pub(super) fn quantise(cpu: &Cpu, x: Mat, layout: Layout, out: &mut [f32]) {
-    cpu.threads.rows(2, out, layout.words, |first, out| cpu.isa.run(Quantise { x, layout, first, out }));
+    let totals = layout.height == 1 || cpu.isa.run_dots(Totals);
+    cpu.threads
+        .rows(8, out, layout.words, |first, out| cpu.isa.run(Quantise { x, layout, totals, first, out }));
+}
+
+/// [`Bytes::TOTALS`](super::bytes::Bytes::TOTALS).
+struct Totals;
+
+impl DotOp for Totals {
+    type Out = bool;
+
+    #[inline(always)]
+    fn run<D: Dots>(self, _dots: D) -> bool {
+        D::TOTALS
+    }
 }
 
 /// The tiles from `first` on.
 struct Quantise<'a> {
     x: Mat<'a>,
     layout: Layout,
+    totals: bool,
     first: usize,
     out: &'a mut [f32],
 }
@@ -69,7 +85,7 @@ impl Op for Quantise<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, _lanes: L) {
-        let Quantise { x, layout: Layout { height, digits, words, .. }, first, out } = self;
+        let Quantise { x, layout: Layout { height, digits, words, .. }, totals: wanted, first, out } = self;
         for (tile, out) in out.chunks_exact_mut(words).enumerate() {
             let (cells, rest) = out.split_at_mut(digits);
             let (scales, totals) = rest.split_at_mut(height);
@@ -94,6 +110,9 @@ impl Op for Quantise<'_> {
                     };
                     for (d, digit) in split(x, inverse).into_iter().enumerate() {
                         cells[(d * height + i) * STEP..][..STEP].copy_from_slice(&digit);
+                        if !wanted {
+                            continue;
+                        }
                         sums[d] += digit.iter().map(|&digit| i32::from(digit as i8)).sum::<i32>();
                     }
                 }

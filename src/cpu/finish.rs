@@ -66,6 +66,11 @@ impl<'a> Finish<'a> {
         })
     }
 
+    /// What is added to output row `row` from column `col` on; empty where nothing is.
+    pub(super) fn residual(&self, row: usize, col: usize, cols: usize) -> &'a [f32] {
+        self.residual.map_or(&[], |residual| &residual.row(row)[col..col + cols])
+    }
+
     /// Finishes `sums`, the products of output row `row` from column `col` on, into `out` of the same length.
     #[inline(always)]
     pub(super) fn write<L: Lanes>(&self, lanes: L, row: usize, col: usize, sums: &[f32], out: &mut [f32]) {

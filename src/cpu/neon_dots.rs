@@ -6,7 +6,7 @@
 use core::arch::aarch64::*;
 use core::arch::asm;
 
-use super::bytes::{self, ByteLanes, Bytes, Left, Sums};
+use super::bytes::{self, ByteLanes, Bytes, Left, Sums, Tiles};
 use super::dots::{CHUNK, CHUNK_GROUPS, Dots, Integer, Panel, QUAD, QUADS, Row, Strip};
 use super::isa::{Neon, NeonDot};
 use super::lanes::K_BLOCK;
@@ -115,6 +115,7 @@ impl<Q: Quads> ByteLanes for Q {
 impl<Q: Quads> Bytes for Q {
     const COLS: usize = COLS;
     const SIDE: usize = 2 * N;
+    const TOTALS: bool = false;
 
     #[inline(always)]
     fn dot_bytes(self, strip: Strip<()>, x: Left, out: &mut Sums) {
@@ -126,9 +127,17 @@ impl<Q: Quads> Bytes for Q {
         bytes::pack::<COLS>(strip, panel);
     }
 
+    type Tiles = Self;
     #[inline(always)]
-    fn tile_bytes(self, rows: usize, x: Left, panel: &[u8], c: &mut [i32]) {
-        bytes::tile::<Self, 4, { COLS / N }>(self, rows, x, panel, c);
+    fn tiles_of_bytes(self) -> Self {
+        self
+    }
+}
+
+impl<Q: Quads> Tiles for Q {
+    #[inline(always)]
+    fn tile_bytes(&self, rows: usize, x: Left, panel: &[u8], _ahead: &[u8], c: &mut [i32]) {
+        bytes::tile::<Self, 4, { COLS / N }>(*self, rows, x, panel, c);
     }
 }
 

@@ -3,7 +3,7 @@
 
 use half::{bf16, f16};
 
-use super::bytes::{self, ByteLanes, Bytes, Left, Sums};
+use super::bytes::{self, ByteLanes, Bytes, Left, Sums, Tiles};
 use super::dots::{Dots, Integer, Panel, QUAD, QUADS, Row, Strip};
 use super::lanes::K_BLOCK;
 use super::portable::Portable;
@@ -64,6 +64,7 @@ impl ByteLanes for Portable {
 impl Bytes for Portable {
     const COLS: usize = COLS;
     const SIDE: usize = DOT_COLS;
+    const TOTALS: bool = false;
 
     #[inline(always)]
     fn dot_bytes(self, strip: Strip<()>, x: Left, out: &mut Sums) {
@@ -75,9 +76,17 @@ impl Bytes for Portable {
         bytes::pack::<COLS>(strip, panel);
     }
 
+    type Tiles = Self;
     #[inline(always)]
-    fn tile_bytes(self, rows: usize, x: Left, panel: &[u8], c: &mut [i32]) {
-        bytes::tile::<Self, 4, { COLS / N }>(self, rows, x, panel, c);
+    fn tiles_of_bytes(self) -> Self {
+        self
+    }
+}
+
+impl Tiles for Portable {
+    #[inline(always)]
+    fn tile_bytes(&self, rows: usize, x: Left, panel: &[u8], _ahead: &[u8], c: &mut [i32]) {
+        bytes::tile::<Self, 4, { COLS / N }>(*self, rows, x, panel, c);
     }
 }
 

@@ -8,7 +8,7 @@
 
 use super::Cpu;
 use super::blocks::Block;
-use super::bytes::{DIGITS, STEP, TILE_ROWS};
+use super::bytes::{DIGITS, STEP, TILE_ROWS, Tiles};
 use super::digits::{BASE, FEW, LINE, Layout, quantise};
 use super::dots::{DotOp, Dots, MAX_COLS, Strip};
 use super::finish::Finish;
@@ -95,9 +95,9 @@ impl DotOp for Run<'_, '_> {
         let ([_, k], lanes) = (weight.sizes(), dots.lanes());
         let (count, cols) = (out.rows(), out.cols());
         let (factors, scratch) = scratch.split_at_mut(STRIP);
-        let factors = &mut factors[..cols];
         let scales = weight.scales();
-        lanes.convert(scales.dtype(), &scales.bytes()[col * scales.dtype().size()..], factors);
+        let bytes = &scales.bytes()[col * scales.dtype().size()..];
+        lanes.convert(scales.dtype(), bytes, &mut factors[..cols]);
         let strip = |from: usize, most: usize| {
             let bytes = &weight.bytes()[(col + from) * k..];
             Strip { bytes, stride: k, cols: most.min(cols - from), k, kind: () }
@@ -105,7 +105,7 @@ impl DotOp for Run<'_, '_> {
         let tile = |i: usize| layout.tile(&left[i * layout.words..][..layout.words]);
         if layout.height == 1 {
             for from in (0..cols).step_by(D::SIDE) {
-                let (strip, factors) = (strip(from, D::SIDE), &factors[from..]);
+                let (strip, factors) = (strip(from, D::SIDE), &factors[from..from + D::SIDE]);
                 for i in 0..count {
                     let ((x, scales), mut sums) = (tile(i), [[0; MAX_COLS]; DIGITS]);
                     dots.dot_bytes(strip, x, &mut sums);
@@ -122,19 +122,32 @@ impl DotOp for Run<'_, '_> {
         let (panel, sums): (&mut [u8], &mut [i32]) =
             (bytemuck::cast_slice_mut(panel), bytemuck::cast_slice_mut(sums));
         let (high, low) = (0, TILE_ROWS * D::COLS);
+        let tiles = dots.tiles_of_bytes();
         for from in (0..cols).step_by(D::COLS) {
-            let (strip, factors) = (strip(from, D::COLS), &factors[from..]);
+            let (strip, factors) = (strip(from, D::COLS), &factors[from..from + D::COLS]);
             dots.pack_bytes(strip, panel);
+            // The columns that come next, some of them beside each tile.
+            let next = strip.bytes.get(strip.cols * k..).unwrap_or(&[]);
+            let next = &next[..next.len().min(D::COLS * k)];
+            let mut next = next.chunks(next.len().div_ceil(count.div_ceil(TILE_ROWS)).max(1));
             for start in (0..count).step_by(TILE_ROWS) {
                 let ((x, scales), rows) = (tile((first + start) / TILE_ROWS), TILE_ROWS.min(count - start));
-                dots.tile_bytes(rows, x, panel, sums);
+                for i in 0..rows {
+                    tiles.bring(bytemuck::cast_slice(&out.row(start + i)[from..from + strip.cols]));
+                    tiles.bring(bytemuck::cast_slice(finish.residual(
+                        first + start + i,
+                        col + from,
+                        strip.cols,
+                    )));
+                }
+                tiles.tile_bytes(rows, x, panel, next.next().unwrap_or(&[]), sums);
                 for i in 0..rows {
                     let (high, low) = (&sums[high + i * D::COLS..], &sums[low + i * D::COLS..]);
                     let mut cells = [0.0; MAX_COLS];
-                    let cells = &mut cells[..strip.cols];
-                    scale(high, low, scales[i], factors, cells);
+                    // Columns that do not exist as well: their number is a constant.
+                    scale(&high[..D::COLS], low, scales[i], factors, &mut cells);
                     let out = &mut out.row(start + i)[from..from + strip.cols];
-                    finish.write(lanes, first + start + i, col + from, cells, out);
+                    finish.write(lanes, first + start + i, col + from, &cells[..strip.cols], out);
                 }
             }
         }
@@ -144,7 +157,7 @@ impl DotOp for Run<'_, '_> {
 /// `out[j] = (255 high[j] + low[j]) * row * columns[j]`
 #[inline(always)]
 fn scale(high: &[i32], low: &[i32], row: f32, columns: &[f32], out: &mut [f32]) {
-    for (((out, &high), &low), column) in out.iter_mut().zip(high).zip(low).zip(columns) {
+    for (((&high, &low), column), out) in high.iter().zip(low).zip(columns).zip(out) {
         *out = (high as f32 * BASE + low as f32) * row * column;
     }
 }
