@@ -10,7 +10,8 @@ of its own, and every round lets each of them run once, in turn, while the other
 Weights are random, of the same sizes and types: F16; Q8_0 beside int8; Q4_0 beside int4, both with an output layer of eight bits
 and a table of embeddings in F16. `prefill` reads 512 tokens, `decode` writes 8 after 64; both with a KV cache of f16 in
 llama.cpp and f32 in ours. `--no-extra-buffers` keeps llama.cpp from packing weights anew for its AMX and interleaved kernels
-(version 0.3.36 of the bindings, built by gcc 12 with AMX, crashes otherwise). Printed for every type: the least and the median milliseconds of both, tokens per second, and the
+(version 0.3.36 of the bindings, built by gcc 12 with AMX, crashes otherwise); `--no-amx` keeps it from AMX alone, whatever it was
+built with. Printed for every type: the least and the median milliseconds of both, tokens per second, and the
 ratio of their times. Absolute times drift by tens of percent on a shared machine; ratios of one run do not.
 """
 import argparse
@@ -91,9 +92,28 @@ def write(model, folder, kinds):
         writer.close()
 
 
-def step(file, work, threads, extra_buffers):
+def without_amx():
+    """Has Linux refuse this process the matrix unit (a filter on `arch_prctl(ARCH_REQ_XCOMP_PERM)`)."""
+    import ctypes
+    import struct
+
+    load, equal, give = 0x20, 0x15, 0x06
+    allow, refuse = 0x7FFF0000, 0x00050001
+    program = [(load, 0, 0, 0), (equal, 0, 3, 158), (load, 0, 0, 16), (equal, 0, 1, 0x1023), (give, 0, 0, refuse),
+               (give, 0, 0, allow)]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in program))
+    filter = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(program), ctypes.addressof(code)))
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(38, 1, 0, 0, 0) != 0 or libc.prctl(22, 2, ctypes.c_void_p(ctypes.addressof(filter)), 0, 0) != 0:
+        sys.exit("this system takes no filter of system calls")
+
+
+def step(file, work, threads, extra_buffers, amx):
     """Runs once for every line of standard input and prints `ms`."""
     import ctypes
+
+    if not amx:
+        without_amx()
 
     import llama_cpp
 
@@ -171,12 +191,12 @@ class Engine:
         return rest
 
 
-def compare(model, folder, work, rounds, ours, threads, kinds, extra_buffers):
+def compare(model, folder, work, rounds, ours, threads, kinds, extra_buffers, amx):
     for kind in kinds:
         ours_command = [ours, "llm", "--model", model, "--dtype", TYPES[kind], "--work", work, "--threads", str(threads),
                         "--step"]
         theirs_command = [sys.executable, os.path.abspath(__file__), "step", path(folder, model, kind), "--work", work,
-                          "--threads", str(threads)] + ([] if extra_buffers else ["--no-extra-buffers"])
+                          "--threads", str(threads)] + ([] if extra_buffers else ["--no-extra-buffers"]) + ([] if amx else ["--no-amx"])
         engines = [Engine(ours_command), Engine(theirs_command)]
         for round in range(rounds + 1):
             for engine in engines:
@@ -216,14 +236,15 @@ def main():
     command.add_argument("--threads", type=int, default=2)
     for command in commands.choices.values():
         command.add_argument("--no-extra-buffers", dest="extra_buffers", action="store_false")
+        command.add_argument("--no-amx", dest="amx", action="store_false")
     given = parser.parse_args()
     if given.command == "write":
         write(given.model, given.folder, given.kinds)
     elif given.command == "step":
-        step(given.file, given.work, given.threads, given.extra_buffers)
+        step(given.file, given.work, given.threads, given.extra_buffers, given.amx)
     else:
         compare(given.model, given.folder, given.work, given.rounds, given.ours, given.threads, given.kinds,
-                given.extra_buffers)
+                given.extra_buffers, given.amx)
 
 
 if __name__ == "__main__":
