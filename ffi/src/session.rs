@@ -182,7 +182,8 @@ pub unsafe extern "C" fn triplet_session_destroy(session: *mut *mut triplet_sess
 /// is a reply as well. `*reply` becomes a handle to destroy, or NULL where the call fails.
 ///
 /// One thread at a time for each session. TRIPLET_BUSY, TRIPLET_INVALID_HANDLE, TRIPLET_INVALID_ARGUMENT,
-/// TRIPLET_INVALID_UTF8, TRIPLET_LIMIT, TRIPLET_PLAN, TRIPLET_MISSING_MODULE, TRIPLET_NON_FINITE, TRIPLET_OUT_OF_MEMORY.
+/// TRIPLET_INVALID_UTF8, TRIPLET_LIMIT, TRIPLET_PLAN, TRIPLET_MISSING_MODULE, TRIPLET_NON_FINITE, TRIPLET_OUT_OF_MEMORY;
+/// TRIPLET_FORMAT where `tokenizer.json` has a vocabulary but cannot encode text, which the first question finds.
 ///
 /// # Safety
 /// `options` and what it points to are valid as it says; a handle can be written to `reply`.

@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::image::ImageView;
 use crate::session::{EncodedImage, Session, SessionOptions};
 #[cfg(feature = "text")]
-use crate::text::Tokenizer;
+use crate::text::LateTokenizer;
 use crate::text::Vocabulary;
 use crate::trp::{GuideTables, PromptItem, PromptTemplate, TaskCommand, Unit, UnitHead};
 use crate::weights::{Loader, Weights};
@@ -45,7 +45,7 @@ struct Parts<B: Backend> {
     config: Config,
     vocabulary: Vocabulary,
     #[cfg(feature = "text")]
-    tokenizer: Option<Tokenizer>,
+    tokenizer: Option<LateTokenizer>,
     template: Option<PromptTemplate>,
     modules: Modules<B>,
     heads: Vec<UnitHead>,
@@ -77,18 +77,16 @@ impl<B: Backend> Model<B> {
     }
 
     /// A model from the parts of its directory, however they came to memory. Without the feature `text` it has no tokenizer
-    /// and takes prompts as items only.
+    /// and takes prompts as items only; with it the tokenizer is made by the first question in words.
     ///
     /// # Errors
     /// As [`Model::open`] but for [`Error::Io`], and the backend's own.
     #[cfg(feature = "std")]
     pub fn from_dir(backend: B, dir: ModelDir) -> Result<Model<B>> {
         let vocabulary = Vocabulary::from_tokenizer_json("tokenizer.json", &dir.tokenizer)?;
-        #[cfg(feature = "text")]
-        let tokenizer = Tokenizer::from_bytes("tokenizer.json", &dir.tokenizer)?;
         let parts = Parts::load(backend, dir.config, &dir.weights, vocabulary)?;
         #[cfg(feature = "text")]
-        let parts = Parts { tokenizer: Some(tokenizer), ..parts };
+        let parts = Parts { tokenizer: Some(LateTokenizer::new("tokenizer.json", dir.tokenizer)), ..parts };
         Ok(Model { parts: Arc::new(parts) })
     }
 
@@ -177,14 +175,14 @@ impl<B: Backend> Model<B> {
     ///
     /// # Errors
     /// [`Error::Missing`] where the model has no tokenizer or no `prompt_template`; [`Error::Input`] for a question that
-    /// is empty or holds special tokens.
+    /// is empty or holds special tokens; [`Error::Format`] where `tokenizer.json` has a vocabulary but is of no known kind.
     pub fn encode_question(&self, command: &TaskCommand, question: &str) -> Result<Vec<PromptItem>> {
         let Some(template) = &self.parts.template else {
             return Err(Error::Missing { module: "prompt_template".into() });
         };
         #[cfg(feature = "text")]
         if let Some(tokenizer) = &self.parts.tokenizer {
-            return tokenizer.encode_question(self.vocabulary(), template, command, question);
+            return tokenizer.get()?.encode_question(self.vocabulary(), template, command, question);
         }
         template.render(command, question)?;
         Err(Error::Missing { module: "tokenizer; give the prompt as items".into() })

@@ -104,7 +104,7 @@ impl<B: Backend> Session<B> {
     /// [`Error::Input`] naming the part of the question that is wrong (among others `prompts`, where their number is not
     /// that of the `[VPT]` in the question, and `image`, where another model encoded it); [`Error::Limit`] where prompt or answer do not fit into the context;
     /// [`Error::Plan`] naming the item of a plan that cannot be met; [`Error::Missing`] naming a module that the
-    /// question needs; [`Error::NonFinite`]; [`Error::Memory`].
+    /// question needs; [`Error::Format`] as [`Model::encode_question`]; [`Error::NonFinite`]; [`Error::Memory`].
     pub fn ask(&mut self, image: &EncodedImage<B>, question: &Question) -> Result<Reply> {
         self.ask_with(image, question, &mut Control::default())
     }

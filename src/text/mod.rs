@@ -9,5 +9,7 @@ pub mod vocabulary;
 
 pub use detokenizer::Detokenizer;
 #[cfg(feature = "text")]
+pub(crate) use tokenizer::LateTokenizer;
+#[cfg(feature = "text")]
 pub use tokenizer::Tokenizer;
 pub use vocabulary::{SpecialTokens, Symbol, TokenKind, Vocabulary};

@@ -5,11 +5,42 @@ use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::mem;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::text::vocabulary::Vocabulary;
 use crate::trp::prompt::{IMAGE_PLACEHOLDER, PromptItem, PromptTemplate, VISUAL_PROMPT_PLACEHOLDER};
 use crate::trp::task::TaskCommand;
+
+/// A `tokenizer.json` that is read when text is first encoded.
+///
+/// Reading one of 32,000 tokens takes longer than opening the model, and who asks in token ids never needs it.
+pub(crate) struct LateTokenizer {
+    file: &'static str,
+    /// Empty once it was read.
+    json: Mutex<Vec<u8>>,
+    tokenizer: OnceLock<Result<Tokenizer>>,
+}
+
+impl LateTokenizer {
+    /// `file` names it in errors.
+    pub(crate) fn new(file: &'static str, json: Vec<u8>) -> LateTokenizer {
+        LateTokenizer { file, json: Mutex::new(json), tokenizer: OnceLock::new() }
+    }
+
+    /// The tokenizer; threads that ask for it at once wait for one that reads it.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::from_bytes`], every time the same.
+    pub(crate) fn get(&self) -> Result<&Tokenizer> {
+        let read = || {
+            let json = mem::take(&mut *self.json.lock().unwrap_or_else(PoisonError::into_inner));
+            Tokenizer::from_bytes(self.file, &json)
+        };
+        self.tokenizer.get_or_init(read).as_ref().map_err(Clone::clone)
+    }
+}
 
 /// A text encoder read from `tokenizer.json`.
 pub struct Tokenizer {

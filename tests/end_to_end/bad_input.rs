@@ -1,12 +1,13 @@
 //! Bad questions, configurations and weights get an error that names the place.
 
+use triplet::config::ModelDir;
 use triplet::image::{ImageView, VisualPrompt};
 use triplet::language::Sampling;
 use triplet::session::{Prompt, Question};
 use triplet::trp::{PromptItem, Task};
-use triplet::{Error, Result};
+use triplet::{Cpu, Error, Model, Result};
 
-use crate::fixture::{Outputs, changed_model, depth, model, prompted, view};
+use crate::fixture::{Outputs, changed_model, depth, dir, model, prompted, view};
 
 /// The name that an error gives of the place.
 fn place<T>(result: Result<T>) -> String {
@@ -18,6 +19,27 @@ fn place<T>(result: Result<T>) -> String {
         Some(Error::NonFinite { module } | Error::Missing { module }) => module,
         other => panic!("{other:?}"),
     }
+}
+
+/// The text encoding is made by the first question in words; what the vocabulary alone does not mind is found then.
+#[test]
+fn a_tokenizer_that_cannot_encode_is_named_by_questions_in_words() {
+    let mut parts = ModelDir::open(dir()).unwrap();
+    let mut json: serde_json::Value = serde_json::from_slice(&parts.tokenizer).unwrap();
+    json["pre_tokenizer"] = serde_json::json!({"type": "Unheard", "add_prefix_space": false});
+    parts.tokenizer = json.to_string().into_bytes();
+    let model = Model::from_dir(Cpu::with_threads(1), parts).unwrap();
+    let mut session = model.session().unwrap();
+    let picture = Outputs::open().picture();
+    let image = session.encode(&view(&picture)).unwrap();
+    for _ in 0..2 {
+        match session.ask(&image, &depth()).map(drop) {
+            Err(Error::Format { file, .. }) => assert_eq!(file, "tokenizer.json"),
+            other => panic!("{other:?}"),
+        }
+    }
+    let items = Prompt::Items(vec![PromptItem::Image, PromptItem::Token(5)]);
+    assert!(session.ask(&image, &Question { prompt: items, max_new_tokens: 30, ..depth() }).is_ok());
 }
 
 #[test]
