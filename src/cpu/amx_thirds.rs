@@ -26,6 +26,8 @@ const STEP: usize = 32;
 const TILE: usize = 256;
 /// Words of the thirds of [`ROWS`] rows, and of a panel: for every step three thirds of two tiles.
 pub(super) const THIRDS: usize = K_BLOCK / STEP * 6 * TILE;
+/// Bytes that [`Tiles::multiply`] brings nearer.
+pub(super) const AHEAD: usize = K_BLOCK / STEP * 12 * LINE;
 /// Pairs of elements of a block of `k`.
 pub(super) const PAIRS: usize = K_BLOCK / 2;
 
@@ -94,13 +96,22 @@ impl Avx512Amx {
 
 impl Tiles<'_> {
     /// Products of `rows` split rows, at most [`ROWS`], and a split panel, `k` elements: `out[row][PANEL]`. There is room for
-    /// [`ROWS`] rows; those that are not there may be written.
-    pub(super) fn multiply(self, rows: usize, left: &[f32], right: &[f32], k: usize, out: &mut [f32]) {
+    /// [`ROWS`] rows; those that are not there may be written. Meanwhile the first [`AHEAD`] bytes of `ahead` and of what follows
+    /// it are brought into the second-level cache.
+    pub(super) fn multiply(
+        self,
+        rows: usize,
+        left: &[f32],
+        right: &[f32],
+        k: usize,
+        out: &mut [f32],
+        ahead: &[u8],
+    ) {
         let (left, right, out) = (&left[..THIRDS], &right[..THIRDS], &mut out[..ROWS * PANEL]);
         assert!(k <= K_BLOCK);
-        let steps = k.div_ceil(STEP).max(1);
+        let (steps, ahead) = (k.div_ceil(STEP).max(1), ahead.as_ptr());
         // SAFETY: `self` proves AMX and the shapes; the tiles lie inside the slices, whose lengths were checked: there are at
-        // least one step and at most those of a block.
+        // least one step and at most those of a block. What is brought nearer is not read.
         unsafe {
             if rows > TILE_ROWS {
                 asm!(
@@ -118,18 +129,24 @@ impl Tiles<'_> {
                     "tdpbf16ps tmm2, tmm5, tmm6",
                     "tdpbf16ps tmm1, tmm4, tmm7",
                     "tdpbf16ps tmm3, tmm5, tmm7",
+                    "prefetcht1 [{ahead}]",
+                    "prefetcht1 [{ahead} + 64]",
                     "tileloadd tmm6, [{right} + {row}*1 + 2048]",
                     "tileloadd tmm7, [{right} + {row}*1 + 3072]",
                     "tdpbf16ps tmm0, tmm4, tmm6",
                     "tdpbf16ps tmm2, tmm5, tmm6",
                     "tdpbf16ps tmm1, tmm4, tmm7",
                     "tdpbf16ps tmm3, tmm5, tmm7",
+                    "prefetcht1 [{ahead} + 128]",
+                    "prefetcht1 [{ahead} + 192]",
                     "tileloadd tmm6, [{right} + {row}*1]",
                     "tileloadd tmm7, [{right} + {row}*1 + 1024]",
                     "tdpbf16ps tmm0, tmm4, tmm6",
                     "tdpbf16ps tmm2, tmm5, tmm6",
                     "tdpbf16ps tmm1, tmm4, tmm7",
                     "tdpbf16ps tmm3, tmm5, tmm7",
+                    "prefetcht1 [{ahead} + 256]",
+                    "prefetcht1 [{ahead} + 320]",
                     // Third and second third, with the panel's first.
                     "tileloadd tmm4, [{left} + {row}*1 + 4096]",
                     "tileloadd tmm5, [{left} + {row}*1 + 5120]",
@@ -137,12 +154,16 @@ impl Tiles<'_> {
                     "tdpbf16ps tmm2, tmm5, tmm6",
                     "tdpbf16ps tmm1, tmm4, tmm7",
                     "tdpbf16ps tmm3, tmm5, tmm7",
+                    "prefetcht1 [{ahead} + 384]",
+                    "prefetcht1 [{ahead} + 448]",
                     "tileloadd tmm4, [{left} + {row}*1 + 2048]",
                     "tileloadd tmm5, [{left} + {row}*1 + 3072]",
                     "tdpbf16ps tmm0, tmm4, tmm6",
                     "tdpbf16ps tmm2, tmm5, tmm6",
                     "tdpbf16ps tmm1, tmm4, tmm7",
                     "tdpbf16ps tmm3, tmm5, tmm7",
+                    "prefetcht1 [{ahead} + 512]",
+                    "prefetcht1 [{ahead} + 576]",
                     // Second third with second.
                     "tileloadd tmm6, [{right} + {row}*1 + 2048]",
                     "tileloadd tmm7, [{right} + {row}*1 + 3072]",
@@ -150,8 +171,11 @@ impl Tiles<'_> {
                     "tdpbf16ps tmm2, tmm5, tmm6",
                     "tdpbf16ps tmm1, tmm4, tmm7",
                     "tdpbf16ps tmm3, tmm5, tmm7",
+                    "prefetcht1 [{ahead} + 640]",
+                    "prefetcht1 [{ahead} + 704]",
                     "add {left}, 6144",
                     "add {right}, 6144",
+                    "add {ahead}, 768",
                     "dec {steps}",
                     "jnz 2b",
                     "tilestored [{out} + {line}*1], tmm0",
@@ -160,6 +184,7 @@ impl Tiles<'_> {
                     "tilestored [{out} + {line}*1 + 2112], tmm3",
                     left = inout(reg) left.as_ptr() => _,
                     right = inout(reg) right.as_ptr() => _,
+                    ahead = inout(reg) ahead => _,
                     out = in(reg) out.as_mut_ptr(),
                     steps = inout(reg) steps => _,
                     row = in(reg) 64usize,
@@ -179,34 +204,48 @@ impl Tiles<'_> {
                     "tileloadd tmm7, [{right} + {row}*1 + 5120]",
                     "tdpbf16ps tmm0, tmm4, tmm6",
                     "tdpbf16ps tmm1, tmm4, tmm7",
+                    "prefetcht1 [{ahead}]",
+                    "prefetcht1 [{ahead} + 64]",
                     "tileloadd tmm6, [{right} + {row}*1 + 2048]",
                     "tileloadd tmm7, [{right} + {row}*1 + 3072]",
                     "tdpbf16ps tmm0, tmm4, tmm6",
                     "tdpbf16ps tmm1, tmm4, tmm7",
+                    "prefetcht1 [{ahead} + 128]",
+                    "prefetcht1 [{ahead} + 192]",
                     "tileloadd tmm6, [{right} + {row}*1]",
                     "tileloadd tmm7, [{right} + {row}*1 + 1024]",
                     "tdpbf16ps tmm0, tmm4, tmm6",
                     "tdpbf16ps tmm1, tmm4, tmm7",
+                    "prefetcht1 [{ahead} + 256]",
+                    "prefetcht1 [{ahead} + 320]",
                     // Third and second third, with the panel's first.
                     "tileloadd tmm4, [{left} + {row}*1 + 4096]",
                     "tdpbf16ps tmm0, tmm4, tmm6",
                     "tdpbf16ps tmm1, tmm4, tmm7",
+                    "prefetcht1 [{ahead} + 384]",
+                    "prefetcht1 [{ahead} + 448]",
                     "tileloadd tmm4, [{left} + {row}*1 + 2048]",
                     "tdpbf16ps tmm0, tmm4, tmm6",
                     "tdpbf16ps tmm1, tmm4, tmm7",
+                    "prefetcht1 [{ahead} + 512]",
+                    "prefetcht1 [{ahead} + 576]",
                     // Second third with second.
                     "tileloadd tmm6, [{right} + {row}*1 + 2048]",
                     "tileloadd tmm7, [{right} + {row}*1 + 3072]",
                     "tdpbf16ps tmm0, tmm4, tmm6",
                     "tdpbf16ps tmm1, tmm4, tmm7",
+                    "prefetcht1 [{ahead} + 640]",
+                    "prefetcht1 [{ahead} + 704]",
                     "add {left}, 6144",
                     "add {right}, 6144",
+                    "add {ahead}, 768",
                     "dec {steps}",
                     "jnz 2b",
                     "tilestored [{out} + {line}*1], tmm0",
                     "tilestored [{out} + {line}*1 + 64], tmm1",
                     left = inout(reg) left.as_ptr() => _,
                     right = inout(reg) right.as_ptr() => _,
+                    ahead = inout(reg) ahead => _,
                     out = in(reg) out.as_mut_ptr(),
                     steps = inout(reg) steps => _,
                     row = in(reg) 64usize,
@@ -216,14 +255,6 @@ impl Tiles<'_> {
                 );
             }
         }
-    }
-}
-
-/// Brings bytes nearer, into the second-level cache.
-pub(super) fn fetch(bytes: &[u8]) {
-    for line in bytes.chunks(LINE) {
-        // SAFETY: reads nothing.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) }
     }
 }
 

@@ -7,7 +7,7 @@
 #![forbid(unsafe_code)]
 
 use super::Cpu;
-use super::amx_thirds::{PAIRS, PANEL, ROWS, THIRDS, fetch};
+use super::amx_thirds::{AHEAD, PAIRS, PANEL, ROWS, THIRDS};
 use super::blocks::Block;
 use super::finish::{Finish, Sum};
 use super::isa::{Avx512Amx, Op, second_level_cache};
@@ -109,7 +109,8 @@ pub(super) fn product(
 /// Splits the rows `first..first + rows` into `split[block][pair of tiles]`.
 fn split_rows(cpu: &Cpu, unit: Avx512Amx, left: Mat, [first, rows]: [usize; 2], split: &mut [f32]) {
     let pairs = rows.div_ceil(ROWS);
-    cpu.threads.rows(1, split, THIRDS, |start, out| {
+    // As much work as two multiply-adds an element: it moves.
+    cpu.threads.rows(2, split, THIRDS, |start, out| {
         for (i, out) in out.chunks_exact_mut(THIRDS).enumerate() {
             let (from, row) = (quotient(start + i, pairs) * K_BLOCK, remainder(start + i, pairs) * ROWS);
             let (here, k) = (ROWS.min(rows - row), K_BLOCK.min(left.cols - from));
@@ -160,22 +161,21 @@ impl Op for Run<'_, '_> {
             0 => sums.fill(0.0),
             _ => unit.split_panel(cells(0), 0..PAIRS, panel),
         }
-        let share =
-            |whole: usize, pair: usize| quotient(whole * pair, pairs)..quotient(whole * (pair + 1), pairs);
+        let share = |pair: usize| quotient(PAIRS * pair, pairs)..quotient(PAIRS * (pair + 1), pairs);
         unit.with_tiles(|tiles| {
             for turn in 0..turns {
                 let (block, at) = (quotient(turn, panels), remainder(turn, panels));
                 let (k, left) =
                     (K_BLOCK.min(k - block * K_BLOCK), &split[(block * of_slab + first_pair) * THIRDS..]);
                 let sums = &mut sums[at * padded * PANEL..][..padded * PANEL];
-                let (after, later) = (cells(turn + 1), bytemuck::cast_slice(cells(turn + 2)));
+                let (after, later): (_, &[u8]) = (cells(turn + 1), bytemuck::cast_slice(cells(turn + 2)));
                 for (pair, sums) in sums.chunks_exact_mut(ROWS * PANEL).enumerate() {
                     let target = if block == 0 { &mut *sums } else { &mut *products };
-                    tiles.multiply(rows - pair * ROWS, &left[pair * THIRDS..], panel, k, target);
+                    let ahead = later.get(pair * AHEAD..).unwrap_or(&[]);
+                    tiles.multiply(rows - pair * ROWS, &left[pair * THIRDS..], panel, k, target, ahead);
                     if !after.is_empty() {
-                        unit.split_panel(after, share(PAIRS, pair), next);
+                        unit.split_panel(after, share(pair), next);
                     }
-                    fetch(&later[share(later.len(), pair)]);
                     if block > 0 {
                         zip_in_place(lanes, sums, products, Sum);
                     }
