@@ -6,7 +6,7 @@
 //! Every row is computed on the CPU as well, where that is a matter of seconds, and compared. `of copy` is the share of the rate at
 //! which this library copies a large matrix, read and write counted; `of product` that of the rate of its largest product.
 //! The weights of transformers and language models are random. `--small` shrinks everything to a few seconds on a CPU;
-//! `--only WORD` picks rows by their names; `llama_7b` is left out unless it is picked. `benches/peers/device.py` prints PyTorch's
+//! `--only WORD` picks rows by their names; on a CPU `llama_7b` is left out unless it is picked. `benches/peers/device.py` prints PyTorch's
 //! rows under the same names.
 #![forbid(unsafe_code)]
 

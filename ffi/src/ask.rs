@@ -185,6 +185,7 @@ pub(crate) unsafe fn question<'a>(options: &triplet_ask_options, maps: Arena) ->
         },
         max_new_tokens: options.max_new_tokens as usize,
         mask_threshold: options.mask_threshold,
+        binary_masks: false,
         maps,
     })
 }

@@ -58,6 +58,16 @@ pub fn download<B: Backend>(x: View<B>, len: usize) -> Result<()> {
     })
 }
 
+/// [`Backend::mask_pixels`].
+///
+/// # Errors
+/// [`Error::Shape`].
+pub fn mask_pixels<B: Backend>(maps: View<B>, grid: Grid) -> Result<()> {
+    ensure(maps.cols() == grid.cells() && grid.cells() > 0, "mask_pixels.maps", || {
+        format!("{} values for a grid of {}x{}", maps.cols(), grid.height, grid.width)
+    })
+}
+
 /// [`Backend::select_token`].
 ///
 /// # Errors

@@ -32,7 +32,7 @@ pub use train::{AdamwStep, AttentionGradients, LinearGradients, LinearParameters
 
 use crate::arena::Arena;
 use crate::error::{Error, Result};
-use crate::image::{ImageView, Preprocessor};
+use crate::image::{ImageView, Preprocessor, Square};
 use crate::weights::{Quantised, Tensor};
 
 /// Height and width of a feature map in cells.
@@ -457,6 +457,24 @@ pub trait Backend: Clone + Send + Sync {
     /// # Errors
     /// [`Error::Shape`].
     fn resize(&self, x: View<Self>, from: Grid, to: Grid, resize: Resize) -> Result<Matrix<Self>>;
+
+    /// Which pixels of a picture have a value above `threshold` where each row of `maps` is a map of `grid` over its square, sampled as
+    /// [`Square::unpad_map`] does: for each map `ceil(height * width / 32)` words, the picture's pixels row after row, the lowest
+    /// bit first; a NaN is below. A device answers with the bits alone. `None` where maps lie in the host's memory, where the caller does
+    /// as well by itself.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where a row is no such map.
+    fn mask_pixels(
+        &self,
+        maps: View<Self>,
+        grid: Grid,
+        square: &Square,
+        threshold: f32,
+    ) -> Result<Option<Vec<u32>>> {
+        let _ = (square, threshold);
+        check::mask_pixels(maps, grid).map(|()| None)
+    }
 
     /// Chooses a token by its logits, one row of them: the likeliest or one that is drawn, among those that are allowed. A
     /// device brings back the choice alone. Where a device computes otherwise than the host, a draw may differ in which of two

@@ -12,7 +12,7 @@ use super::signature::Argument;
 use super::transfer::Transfer;
 use super::{
     Block, Cuda, Integers, Shared, Stored, activate, add, attention, conv2d, copy, embedding, group_norm,
-    is_finite, layer_norm, linear, matmul, prepare, resize, rms_norm, rope, select_token,
+    is_finite, layer_norm, linear, mask_pixels, matmul, prepare, resize, rms_norm, rope, select_token,
 };
 use crate::arena::Arena;
 use crate::backend::{
@@ -20,7 +20,7 @@ use crate::backend::{
     Weight, check,
 };
 use crate::error::Result;
-use crate::image::{ImageView, Preprocessor};
+use crate::image::{ImageView, Preprocessor, Square};
 use crate::weights::{Quantised, Tensor};
 
 /// A byte that makes NaN of every float.
@@ -318,6 +318,17 @@ impl Backend for Cuda {
     fn resize(&self, x: View<Cuda>, from: Grid, to: Grid, resize: Resize) -> Result<Matrix<Cuda>> {
         let rows = check::resize(x, from, to)?;
         resize::resize(self, x, [from, to], rows, resize)
+    }
+
+    fn mask_pixels(
+        &self,
+        maps: View<Cuda>,
+        grid: Grid,
+        square: &Square,
+        threshold: f32,
+    ) -> Result<Option<Vec<u32>>> {
+        check::mask_pixels(maps, grid)?;
+        mask_pixels::mask_pixels(self, maps, grid, square, threshold).map(Some)
     }
 
     fn select_token(&self, logits: View<Cuda>, select: &mut SelectToken) -> Result<Selected> {

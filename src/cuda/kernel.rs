@@ -7,7 +7,7 @@ use alloc::string::String;
 use super::signature::Signature;
 use super::{
     activate, add, attention, conv2d, copy, embedding, group_norm, is_finite, layer_norm, linear,
-    linear_group, linear_runs, matmul, prepare, quantised, resize, rms_norm, rope, select_token,
+    linear_group, linear_runs, mask_pixels, matmul, prepare, quantised, resize, rms_norm, rope, select_token,
 };
 
 /// A kernel, named as its file in `cuda/`.
@@ -66,6 +66,8 @@ pub enum Kernel {
     SelectToken,
     /// What the log-probability of the choice is made of.
     LogProbability,
+    /// Which pixels of a picture its maps have above a threshold.
+    MaskPixels,
     /// A picture's rows, resized.
     PrepareAcross,
     /// Its columns, resized, cut and normalised.
@@ -81,7 +83,7 @@ pub(super) struct Text {
 
 impl Kernel {
     /// Every kernel.
-    pub const ALL: [Kernel; 28] = [
+    pub const ALL: [Kernel; 29] = [
         Kernel::Copy,
         Kernel::Embedding,
         Kernel::Add,
@@ -108,6 +110,7 @@ impl Kernel {
         Kernel::LinearRowQuantised,
         Kernel::SelectToken,
         Kernel::LogProbability,
+        Kernel::MaskPixels,
         Kernel::PrepareAcross,
         Kernel::PrepareDown,
     ];
@@ -141,6 +144,7 @@ impl Kernel {
             Kernel::LinearRowQuantised => &quantised::LINEAR_ROW,
             Kernel::SelectToken => &select_token::SIGNATURE,
             Kernel::LogProbability => &select_token::LOG_PROBABILITY,
+            Kernel::MaskPixels => &mask_pixels::SIGNATURE,
             Kernel::PrepareAcross => &prepare::ACROSS,
             Kernel::PrepareDown => &prepare::DOWN,
         }
@@ -232,6 +236,9 @@ impl Kernel {
             Kernel::LogProbability => {
                 &[Text { name: "log_probability", text: include_str!("../../cuda/log_probability.ptx") }]
             }
+            Kernel::MaskPixels => {
+                &[Text { name: "mask_pixels", text: include_str!("../../cuda/mask_pixels.ptx") }]
+            }
             Kernel::PrepareAcross => {
                 &[Text { name: "prepare_across", text: include_str!("../../cuda/prepare_across.ptx") }]
             }
@@ -312,6 +319,7 @@ const INCLUDES: &[(&str, &str)] = &[
     ("linear_run", include_str!("../../cuda/linear_run.inc")),
     ("linear_split_sm75", include_str!("../../cuda/linear_split_sm75.inc")),
     ("linear_stage_sm90a", include_str!("../../cuda/linear_stage_sm90a.inc")),
+    ("mask_tap", include_str!("../../cuda/mask_tap.inc")),
     ("most_sm75", include_str!("../../cuda/most_sm75.inc")),
     ("prepare_round", include_str!("../../cuda/prepare_round.inc")),
     ("resize_axis", include_str!("../../cuda/resize_axis.inc")),

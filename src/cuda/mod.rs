@@ -31,6 +31,7 @@ mod layer_norm;
 mod linear;
 mod linear_group;
 mod linear_runs;
+mod mask_pixels;
 mod matmul;
 mod operand;
 mod pool;

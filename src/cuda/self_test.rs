@@ -15,7 +15,7 @@ use crate::backend::{
 };
 use crate::config::Fields;
 use crate::error::{Error, Result};
-use crate::image::{ImageView, PixelFormat, Preprocessor};
+use crate::image::{ImageView, PixelFormat, Preprocessor, Square};
 use crate::reference::{self, After, Tolerance, bytes, uniform};
 use crate::weights::{Dtype, Quantised, Scheme, Tensor, dequantise, quantise};
 
@@ -79,6 +79,7 @@ fn run(cuda: &Cuda, kernel: Kernel) -> Result<Result<(), String>> {
         Kernel::LinearRowQuantised => quantised(cuda, 2)?,
         Kernel::SelectToken => return select_token(cuda),
         Kernel::LogProbability => return log_probability(cuda),
+        Kernel::MaskPixels => return mask_pixels(cuda),
         // One picture goes through both.
         Kernel::PrepareAcross | Kernel::PrepareDown => prepare(cuda)?,
     };
@@ -271,6 +272,22 @@ fn log_probability(cuda: &Cuda) -> Result<Result<(), String>> {
     let near = |got: &Selected, want: &Selected| (of(got) - of(want)).abs() <= 1e-4;
     let wrong = selections(cuda)?.into_iter().find(|(got, want)| !near(got, want));
     Ok(wrong.map_or(Ok(()), |(got, want)| Err(format!("{got:?} where {want:?} is right"))))
+}
+
+fn mask_pixels(cuda: &Cuda) -> Result<Result<(), String>> {
+    let (grid, square) = (Grid { height: 5, width: 6 }, Square::new(11, 7)?);
+    let maps = uniform(2 * grid.cells(), 35);
+    let on_device = cuda.upload(2, grid.cells(), &maps)?;
+    let bits = Backend::mask_pixels(cuda, on_device.view(), grid, &square, 0.1)?.unwrap_or_default();
+    for (map, bits) in maps.chunks_exact(grid.cells()).zip(bits.chunks_exact(3)) {
+        for (pixel, value) in square.unpad_map(map, grid)?.into_iter().enumerate() {
+            let bit = bits.get(pixel / 32).is_some_and(|word| word >> (pixel % 32) & 1 == 1);
+            if bit != (value > 0.1) {
+                return Ok(Err(format!("pixel {pixel} of {value} is {bit}")));
+            }
+        }
+    }
+    Ok(Ok(()))
 }
 
 fn matmul(cuda: &Cuda) -> Result<Answer> {

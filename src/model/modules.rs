@@ -16,7 +16,7 @@ use crate::heads::{
     BoxHead, BoxHeadConfig, DecoderConfig, DepthHead, DepthHeadConfig, DepthRange, EmptySlots, FeatureInput,
     MaskHead, MaskHeadConfig, PoseHead, PoseHeadConfig, VdAdapter, VdAdapterConfig,
 };
-use crate::image::{Preprocessor, PromptResize};
+use crate::image::{Preprocessor, PromptResize, Square};
 use crate::language::{Llama, LlamaConfig};
 use crate::trp::Unit;
 use crate::vision::{
@@ -176,6 +176,8 @@ pub(crate) enum Head<B: Backend> {
 pub(crate) enum Found {
     /// Centre boxes as fractions of the square.
     Boxes(Vec<[f32; 4]>),
+    /// Which pixels of the picture belong to each mask, as [`Backend::mask_pixels`] says it.
+    Masks(Vec<u32>),
     /// Sigmoid maps over the square.
     /// One after the other.
     Maps { maps: Buffer, grid: Grid, range: Option<DepthRange> },
@@ -244,11 +246,18 @@ impl<B: Backend> Head<B> {
         }
     }
 
-    /// Decodes latents `[n, width]`, `n` at most [`Head::num_queries`].
+    /// Decodes latents `[n, width]`, `n` at most [`Head::num_queries`]. `decided` asks for the pixels of masks above a threshold
+    /// where the backend can say them.
     ///
     /// # Errors
     /// Those of the head.
-    pub(crate) fn decode(&self, backend: &B, features: &[FeatureMap<B>], latents: View<B>) -> Result<Found> {
+    pub(crate) fn decode(
+        &self,
+        backend: &B,
+        features: &[FeatureMap<B>],
+        latents: View<B>,
+        decided: Option<(&Square, f32)>,
+    ) -> Result<Found> {
         let rows = latents.rows();
         match self {
             Head::Box(head, _) => {
@@ -257,6 +266,12 @@ impl<B: Backend> Head<B> {
             Head::Mask(head, _) => {
                 let found = head.forward(backend, features, latents)?;
                 let shares = backend.activate(found.logits.view(), Activation::Sigmoid)?;
+                if let Some((square, threshold)) = decided {
+                    let wanted = shares.view().row_range(0..rows)?;
+                    if let Some(bits) = backend.mask_pixels(wanted, found.grid, square, threshold)? {
+                        return Ok(Found::Masks(bits));
+                    }
+                }
                 Ok(Found::Maps { maps: maps(backend, &shares, rows)?, grid: found.grid, range: None })
             }
             Head::Depth(head, _) => {

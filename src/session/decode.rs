@@ -35,6 +35,15 @@ pub(super) struct Place<'a, B: Backend> {
     pub(super) maps: &'a Arena,
 }
 
+/// How masks are given.
+#[derive(Clone, Copy)]
+pub(super) struct Masks {
+    /// A pixel belongs to a mask where its probability is above this.
+    pub(super) threshold: f32,
+    /// Whether 1 or 0 is given instead of the probability.
+    pub(super) binary: bool,
+}
+
 /// One entry for every `<REF>` of the answer. Runs each head once, and only the heads that are needed; none where the
 /// answer was cancelled.
 ///
@@ -45,7 +54,7 @@ pub(super) fn triplets<B: Backend>(
     place: &Place<B>,
     answer: &mut Answer,
     written: &Written,
-    mask_threshold: f32,
+    masks: Masks,
 ) -> Result<Vec<Triplet>> {
     let routes = route(answer, model.heads());
     let mut targets: Vec<(Slot, Target)> = Vec::new();
@@ -57,8 +66,9 @@ pub(super) fn triplets<B: Backend>(
         }
         for route in &routes.heads {
             let latents = latents(place, adapted.as_ref(), route)?;
-            let found = find(model, place.backend, &features, route, latents.view())?;
-            place_targets(route, answer, found, place, mask_threshold, &mut targets)?;
+            let decided = masks.binary.then_some((&place.image.square, masks.threshold));
+            let found = find(model, place.backend, &features, route, latents.view(), decided)?;
+            place_targets(route, answer, found, place, masks, &mut targets)?;
         }
     }
     Ok(list(answer, &written.log_probs, &routes, targets))
@@ -131,9 +141,10 @@ fn find<B: Backend>(
     features: &[FeatureMap<B>],
     route: &Route,
     latents: View<B>,
+    decided: Option<(&Square, f32)>,
 ) -> Result<Found> {
     match model.modules().head(&route.head) {
-        Some(head) => head.decode(backend, features, latents),
+        Some(head) => head.decode(backend, features, latents, decided),
         None => Err(Error::Missing { module: alloc::format!("visual_decoder.{}", route.head) }),
     }
 }
@@ -174,7 +185,7 @@ pub(super) fn measure<B: Backend>(model: &Model<B>, place: &Place<B>) -> Result<
         let most = slots.len().min(positions.saturating_sub(kept.len()));
         let route = Route { head: head.head.clone(), slots };
         let latents = latents(place, adapted.as_ref(), &route)?;
-        if let Found::Maps { .. } = find(model, place.backend, &features, &route, latents.view())? {
+        if let Found::Maps { .. } = find(model, place.backend, &features, &route, latents.view(), None)? {
             for _ in 0..most {
                 kept.push(map(place)?);
             }
@@ -195,7 +206,7 @@ fn place_targets<B: Backend>(
     answer: &Answer,
     found: Found,
     place: &Place<B>,
-    mask_threshold: f32,
+    masks: Masks,
     targets: &mut Vec<(Slot, Target)>,
 ) -> Result<()> {
     let square = &place.image.square;
@@ -211,6 +222,20 @@ fn place_targets<B: Backend>(
             Some(Unit::Box) => (slot, Target::Box(corners(square, pose.area))),
             _ => (slot, Target::Keypoints(Box::new(keypoints(square, &pose)))),
         })),
+        Found::Masks(bits) => {
+            let pixels = Size::new(width).times(height)?.get();
+            let words = pixels.div_ceil(u32::BITS as usize).max(1);
+            for (slot, words) in slots.zip(bits.chunks_exact(words)) {
+                let mut values = map(place)?;
+                for (values, word) in values.chunks_mut(u32::BITS as usize).zip(words) {
+                    values
+                        .iter_mut()
+                        .enumerate()
+                        .for_each(|(bit, value)| *value = decided(word >> bit & 1 == 1));
+                }
+                targets.push((slot, Target::Mask(mask(square, values, masks))));
+            }
+        }
         Found::Maps { maps, grid, range } => {
             for (slot, cells) in slots.zip(maps.chunks_exact(grid.cells().max(1))) {
                 let mut values = map(place)?;
@@ -223,13 +248,26 @@ fn place_targets<B: Backend>(
                     }
                     Target::Depth(Depth { width, height, values, unit })
                 } else {
-                    Target::Mask(Mask { width, height, probabilities: values, threshold: mask_threshold })
+                    if masks.binary {
+                        values.iter_mut().for_each(|value| *value = decided(*value > masks.threshold));
+                    }
+                    Target::Mask(mask(square, values, masks))
                 };
                 targets.push((slot, target));
             }
         }
     }
     Ok(())
+}
+
+/// What stands for a pixel that belongs to a mask or not.
+fn decided(inside: bool) -> f32 {
+    if inside { 1.0 } else { 0.0 }
+}
+
+fn mask(square: &Square, probabilities: Buffer, masks: Masks) -> Mask {
+    let threshold = if masks.binary { 0.5 } else { masks.threshold };
+    Mask { width: square.width(), height: square.height(), probabilities, threshold }
 }
 
 /// Corners in pixels, cut to the picture.

@@ -23,7 +23,7 @@ pub use memory::{Bounds, Memory};
 pub use question::{Control, Event, OnEvent, Prompt, Question};
 
 use self::context::Context;
-use self::decode::Place;
+use self::decode::{Masks, Place};
 use self::encoded::EncodedPrompts;
 use self::generate::{Writer, Written};
 use self::question::Watch;
@@ -243,8 +243,8 @@ impl<B: Backend> Session<B> {
         let image_first = self.context.image_first();
         let place =
             Place { backend: &self.backend, image, hidden, first: prompt, image_first, maps: &question.maps };
-        let threshold = question.mask_threshold;
-        let triplets = decode::triplets(&self.model, &place, &mut answer, &written, threshold)?;
+        let masks = Masks { threshold: question.mask_threshold, binary: question.binary_masks };
+        let triplets = decode::triplets(&self.model, &place, &mut answer, &written, masks)?;
         let flags = answer.flags;
         Ok(Reply { text, ids: written.ids, answer, triplets, finish: written.finish, flags })
     }

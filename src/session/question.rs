@@ -43,6 +43,9 @@ pub struct Question<'a> {
     pub max_new_tokens: usize,
     /// A pixel belongs to a mask where its probability is above this (the reference's scripts use 0.4).
     pub mask_threshold: f32,
+    /// Whether masks come decided: every pixel's probability is then 1 where it is above the threshold and 0 elsewhere. From a GPU a
+    /// bit a pixel comes back instead of the head's cells.
+    pub binary_masks: bool,
     /// Where the masks and depth maps of the reply lie, see [`Memory::reply`](super::Memory::reply).
     pub maps: Arena,
 }
@@ -59,6 +62,7 @@ impl Question<'_> {
             sampling: Sampling::GREEDY,
             max_new_tokens: 512,
             mask_threshold: 0.5,
+            binary_masks: false,
             maps: Arena::HEAP,
         }
     }

@@ -129,6 +129,42 @@ fn tokens_boxes_masks_joints_and_depth_are_those_of_the_cpu() {
 }
 
 #[test]
+fn decided_masks_are_the_probabilities_above_the_threshold_and_come_back_as_bits() {
+    fn masks<B: Backend>(model: &Model<B>, binary: bool) -> Vec<Vec<f32>> {
+        let picture = picture();
+        let image = model.encode(&ImageView::rgb8(&picture, WIDTH, HEIGHT).unwrap()).unwrap();
+        let question = Question { binary_masks: binary, mask_threshold: 0.4, ..prompted() };
+        let reply = model.session().unwrap().decode_tokens(&image, &question, &answer(0)).unwrap();
+        let targets = reply.triplets.into_iter().filter_map(|triplet| triplet.target);
+        let masks = targets.filter_map(|target| match target {
+            Target::Mask(mask) => {
+                assert_eq!(mask.threshold, if binary { 0.5 } else { 0.4 });
+                Some(mask.probabilities.to_vec())
+            }
+            _ => None,
+        });
+        masks.collect()
+    }
+    let cpu = Model::open_on(Cpu::with_threads(1), dir()).unwrap();
+    let (probabilities, want) = (masks(&cpu, false), masks(&cpu, true));
+    let decided = |value: f32| if value > 0.4 { 1.0 } else { 0.0 };
+    assert!(!want.is_empty() && want.len() == probabilities.len());
+    for (probabilities, want) in probabilities.iter().zip(&want) {
+        assert_eq!(probabilities.iter().map(|&value| decided(value)).collect::<Vec<_>>(), *want);
+    }
+    let model = Model::open_on(device(), dir()).unwrap();
+    let near = masks(&model, false);
+    StandIn::with(|all| all.downloads.clear());
+    let got = masks(&model, true);
+    for (near, got) in near.iter().zip(&got) {
+        assert_eq!(near.iter().map(|&value| decided(value)).collect::<Vec<_>>(), *got, "to the bit");
+    }
+    assert_eq!(got.len(), want.len());
+    let bytes = got.len() * (WIDTH * HEIGHT).div_ceil(32) * 4;
+    assert!(StandIn::with(|all| all.downloads.contains(&bytes)), "{bytes} bytes");
+}
+
+#[test]
 fn answers_on_turing_are_those_of_the_cpu() {
     let want = replies(&Model::open_on(Cpu::with_threads(1), dir()).unwrap()).unwrap();
     let cuda = device_with(Settings { compute: (7, 5), ..Settings::default() }).unwrap();

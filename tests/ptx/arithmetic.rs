@@ -102,6 +102,7 @@ pub fn function(opcode: &str) -> Option<(Function, usize)> {
         "rcp.rn.f32" => (|a, _, _| bits(1.0 / single(a)), 1),
         "sqrt.rn.f32" => (|a, _, _| bits(single(a).sqrt()), 1),
         "ex2.approx.f32" => (|a, _, _| bits(ex2(single(a))), 1),
+        "cvt.rzi.u32.f32" => (|a, _, _| u64::from(single(a) as u32), 1),
         "cvt.rni.f32.f32" => (|a, _, _| bits(single(a).round_ties_even()), 1),
         "cvt.rni.s32.f32" => (|a, _, _| clamp_to_s32(f64::from(single(a))), 1),
         "cvt.rn.f32.u32" => (|a, _, _| bits(a as u32 as f32), 1),

@@ -1,12 +1,14 @@
 //! Kernels of pictures: prepare_across and prepare_down, which together are `Preprocessor::prepare`.
 
+use triplet::backend::Grid;
 use triplet::config::Fields;
-use triplet::image::{ImageView, PixelFormat, Preprocessor};
+use triplet::image::{ImageView, PixelFormat, Preprocessor, Square};
+use triplet::reference;
 
 use super::launch::{Arg, Kernels};
 use super::memory::Memory;
 use super::operand::output;
-use Arg::{Address, Number};
+use Arg::{Address, Number, Single};
 
 /// A preprocessor's fields; width, height and bytes between rows of a picture; its format.
 type Case = (&'static str, [usize; 3], PixelFormat);
@@ -29,6 +31,53 @@ const CASES: [Case; 7] = [
     ),
     (r#"{"do_resize": false, "do_center_crop": false, "resample": 2}"#, [20, 13, 0], PixelFormat::Rgb8),
 ];
+
+/// Every bit as [`Square::unpad_map`] and a comparison give it: wide, high and square pictures, more and fewer pixels than cells, words
+/// that a row or the picture does not fill, a threshold that a value has, a NaN.
+pub fn mask_pixels(kernels: &Kernels) -> Result<(), String> {
+    for (i, (width, height, grid)) in
+        [(11, 7, [5, 5]), (3, 40, [4, 9]), (8, 8, [8, 8]), (70, 1, [3, 2]), (1, 1, [1, 1]), (33, 62, [90, 7])]
+            .into_iter()
+            .enumerate()
+    {
+        let (grid, square) = (Grid { height: grid[0], width: grid[1] }, Square::new(width, height).unwrap());
+        let (maps, gap) = (3, i % 2 * 3);
+        let mut numbers = reference::uniform(maps * grid.cells(), 91 + i as u64);
+        if i == 2 {
+            numbers[5] = f32::NAN;
+        }
+        let threshold = if i == 2 { numbers[9] } else { 0.05 };
+        let memory = Memory::new();
+        let words = (width * height).div_ceil(32);
+        let out = output(&memory, maps * words);
+        let args = [
+            Address(out),
+            Address(memory.matrix(&numbers, grid.cells(), grid.cells() + gap, 4)),
+            Number(maps),
+            Number(grid.height),
+            Number(grid.width),
+            Number(square.side()),
+            Number(height),
+            Number(width),
+            Number(square.left()),
+            Number(square.top()),
+            Number(grid.cells() + gap),
+            Single(threshold),
+        ];
+        kernels.launch("mask_pixels", [(maps * words).div_ceil(256), 1, 1], 256, 0, &args, &memory)?;
+        let got = memory.read(out, maps * words)?;
+        for (map, (numbers, got)) in numbers.chunks(grid.cells()).zip(got.chunks(words)).enumerate() {
+            let mut want = vec![0u32; words];
+            for (pixel, value) in square.unpad_map(numbers, grid).unwrap().into_iter().enumerate() {
+                want[pixel / 32] |= u32::from(value > threshold) << (pixel % 32);
+            }
+            if got != want {
+                return Err(format!("mask_pixels {width}x{height}: map {map} is {got:x?}, not {want:x?}"));
+            }
+        }
+    }
+    Ok(())
+}
 
 /// Both kernels one after the other, bit for bit as on the host.
 pub fn prepare(kernels: &Kernels) -> Result<(), String> {
@@ -108,4 +157,6 @@ pub fn prepare(kernels: &Kernels) -> Result<(), String> {
 fn pictures() {
     prepare(&Kernels::new(3)).unwrap();
     prepare(&Kernels::new(103)).unwrap();
+    mask_pixels(&Kernels::new(4)).unwrap();
+    mask_pixels(&Kernels::new(104)).unwrap();
 }

@@ -165,7 +165,7 @@ fn in_parts(kernels: &Kernels, name: &str, kinds: Range<usize>) -> Result<(), St
     let cases = [
         (Case { rows: 65, k: 136, n: 70, gap: 4, skewed: false }, 3),
         (Case { rows: 7, k: 200, n: 129, gap: 0, skewed: false }, 2),
-        (Case { rows: 5, k: 320, n: 9, gap: 0, skewed: false }, 3),
+        (Case { rows: 5, k: 192, n: 9, gap: 0, skewed: false }, 3),
     ];
     for (i, (case, runs)) in cases.into_iter().enumerate() {
         for kind in kinds.clone() {
