@@ -9,6 +9,7 @@ use super::conv2d::Windows;
 use super::finish::Finish;
 use super::mat::{Elements, Mat, Rows, Stored};
 use super::packed::Packed;
+use super::packed_int8::PackedInt8;
 use super::product::{self, Right, product};
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
 use super::product_thirds;
@@ -83,6 +84,9 @@ impl Backend for Cpu {
     }
 
     fn store_quantised(&self, matrix: &Quantised) -> Result<Stored> {
+        if self.packs && matrix.scheme() == Scheme::Int8 && !matrix.bytes().is_empty() {
+            return Ok(Stored::PackedInt8(PackedInt8::new(self, matrix)?));
+        }
         Ok(Stored::Quantised(matrix.clone()))
     }
 
@@ -214,24 +218,28 @@ impl Backend for Cpu {
         let n = check::linear(x, weight, bias, &epilogue)?;
         let of_finish = Finish::scratch(bias, &epilogue);
         let (rows, k) = (x.rows(), x.cols());
-        if let Stored::Quantised(stored) = weight.stored() {
-            check_quantised(weight, stored, [n, k])?;
+        let quantised = weight.stored().quantised();
+        if let Some(matrix) = quantised {
+            check_quantised(weight, matrix, [n, k])?;
         }
-        let integers = match weight.stored() {
-            Stored::Quantised(weight) if !self.exact => match weight.scheme() {
-                Scheme::Int8 if k > LONGEST => None,
-                scheme => Some((weight, scheme == Scheme::Int8)),
-            },
-            _ => None,
-        };
-        if let Some((weight, eight)) = integers {
+        let in_integers =
+            |matrix: &&Quantised| !self.exact && (matrix.scheme() == Scheme::Int4 || k <= LONGEST);
+        if let Some(matrix) = quantised.filter(in_integers) {
+            let eight = matrix.scheme() == Scheme::Int8;
             let scratch = if eight { product_int8::scratch } else { product_int4::scratch };
-            let product = if eight { product_int8::product } else { product_int4::product };
             let scratch = of_finish.saturating_add(scratch(self, rows, k));
             return self.matrix("linear", [rows, n], scratch, |out, scratch| {
                 let mut room = Room::new(scratch);
                 let finish = Finish::new(self.isa, bias, &epilogue, &mut room)?;
-                product(self, Mat::new(x)?, weight, &finish, room.rest(), out);
+                let (x, scratch) = (Mat::new(x)?, room.rest());
+                match weight.stored() {
+                    Stored::PackedInt8(packed) => {
+                        let panels = packed.panels(self.isa);
+                        product_int8::product(self, x, (matrix, panels), &finish, scratch, out);
+                    }
+                    _ if eight => product_int8::product(self, x, (matrix, None), &finish, scratch, out),
+                    _ => product_int4::product(self, x, matrix, &finish, scratch, out),
+                }
                 Ok(())
             });
         }
@@ -252,7 +260,8 @@ impl Backend for Cpu {
                 Right::Packed(packed)
             }
             Stored::Tensor(_) | Stored::Packed(_) => Right::Weight(Rows::new(weight, n, k)?),
-            Stored::Quantised(weight) => Right::Quantised(weight),
+            Stored::Quantised(matrix) => Right::Quantised(matrix),
+            Stored::PackedInt8(packed) => Right::Quantised(packed.matrix()),
         };
         let scratch = of_finish + product::scratch(self, rows, k, n);
         self.matrix("linear", [rows, n], scratch, |out, scratch| {

@@ -108,12 +108,14 @@ impl Op for Quantise<'_> {
                             &last
                         }
                     };
-                    for (d, digit) in split(x, inverse).into_iter().enumerate() {
-                        cells[(d * height + i) * STEP..][..STEP].copy_from_slice(&digit);
-                        if !wanted {
-                            continue;
+                    let (highs, lows) = cells.split_at_mut(height * STEP);
+                    let digits = [&mut highs[i * STEP..][..STEP], &mut lows[i * STEP..][..STEP]];
+                    split(x, inverse, digits);
+                    if wanted {
+                        let total = |d: usize| cells[(d * height + i) * STEP..][..STEP].iter();
+                        for (d, sum) in sums.iter_mut().enumerate() {
+                            *sum += total(d).map(|&digit| i32::from(digit as i8)).sum::<i32>();
                         }
-                        sums[d] += digit.iter().map(|&digit| i32::from(digit as i8)).sum::<i32>();
                     }
                 }
                 (totals[i], totals[height + i]) = (sums[0], sums[1]);
@@ -136,21 +138,20 @@ fn scale(row: &[f32]) -> (f32, f32) {
     }
 }
 
-/// The digits of some elements, the high one first.
+/// Writes the digits of some elements, the high ones first.
 #[inline(always)]
-fn split(x: &[f32; STEP], inverse: f32) -> [[u8; STEP]; DIGITS] {
+fn split(x: &[f32; STEP], inverse: f32, [highs, lows]: [&mut [u8]; DIGITS]) {
     /// Added to a number below 2^22, leaves its nearest integer in the low bits of the sum.
     const ROUND: f32 = 12_582_912.0;
-    let mut digits = [[0; STEP]; DIGITS];
     if inverse == 0.0 {
-        return digits;
+        highs.fill(0);
+        lows.fill(0);
+        return;
     }
-    let [highs, lows] = &mut digits;
     for ((&x, high), low) in x.iter().zip(highs).zip(lows) {
         let whole = x * inverse + ROUND - ROUND;
         let of_high = whole * (1.0 / BASE) + ROUND;
         *high = of_high.to_bits() as u8;
         *low = (whole - BASE * (of_high - ROUND) + ROUND).to_bits() as u8;
     }
-    digits
 }

@@ -7,6 +7,7 @@ use super::Cpu;
 use super::isa::Op;
 use super::lanes::Lanes;
 use super::packed::Packed;
+use super::packed_int8::PackedInt8;
 use crate::backend::{Columns, View, Weight};
 use crate::error::{Error, Result};
 use crate::weights::{Dtype, Quantised, Tensor};
@@ -21,6 +22,19 @@ pub enum Stored {
     Packed(Packed),
     /// Integers and their scales.
     Quantised(Quantised),
+    /// Integers of eight bits, with a copy in the order in which products read them.
+    PackedInt8(PackedInt8),
+}
+
+impl Stored {
+    /// The integers that it is.
+    pub(super) fn quantised(&self) -> Option<&Quantised> {
+        match self {
+            Stored::Quantised(matrix) => Some(matrix),
+            Stored::PackedInt8(packed) => Some(packed.matrix()),
+            Stored::Tensor(_) | Stored::Packed(_) => None,
+        }
+    }
 }
 
 /// `rows x cols` numbers, rows `stride` elements apart.
@@ -99,7 +113,7 @@ impl<'a> Elements<'a> {
         let tensor = match weight.stored() {
             Stored::Tensor(tensor) => tensor,
             Stored::Packed(packed) => packed.tensor(),
-            Stored::Quantised(_) => {
+            Stored::Quantised(_) | Stored::PackedInt8(_) => {
                 let reason = "is quantised, but only a linear layer can be".into();
                 return Err(Error::Shape { operand: "weight", reason });
             }

@@ -74,6 +74,7 @@ mod neon;
 #[allow(unsafe_code)]
 mod neon_dots;
 mod packed;
+mod packed_int8;
 mod portable;
 mod portable_dots;
 mod product;
@@ -99,6 +100,7 @@ use alloc::sync::Arc;
 pub use isa::Isa;
 pub use mat::Stored;
 pub use packed::Packed;
+pub use packed_int8::PackedInt8;
 #[cfg(feature = "std")]
 pub use threads::ParallelFor;
 
@@ -177,9 +179,9 @@ impl Cpu {
         Cpu { exact, ..self }
     }
 
-    /// With `packed`, the weights of linear layers in `f32` are copied when they are loaded, in the order in which products
-    /// read them for this instruction set: products of more than a few rows then take about 0.8 times as long, and 0.6 times
-    /// with [`Isa::Avx512Amx`], whose matrix unit multiplies them. The copies take as much memory as the tensors, which stay
+    /// With `packed`, the weights of linear layers in `f32` and in eight bits are copied when they are loaded, in the order in which products
+    /// read them for this instruction set: products of more than a few rows in `f32` then take about 0.8 times as long, and 0.6
+    /// times with [`Isa::Avx512Amx`], whose matrix unit multiplies them. The copies take as much memory as the tensors, which stay
     /// mapped. The bits of the results are the same but for the matrix unit, whose sums have another order: they are as exact.
     pub fn with_packed_weights(self, packed: bool) -> Cpu {
         Cpu { packs: packed, ..self }

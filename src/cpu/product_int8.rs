@@ -36,11 +36,12 @@ pub(super) fn scratch(cpu: &Cpu, rows: usize, k: usize) -> usize {
     left.saturating_add(cpu.threads.workers() * share(rows, k)).saturating_add(LINE)
 }
 
-/// Computes the product into `out` (row-major) and finishes it; `k` is at most [`LONGEST`](crate::reference::LONGEST).
+/// Computes the product into `out` (row-major) and finishes it; `k` is at most [`LONGEST`](crate::reference::LONGEST). `packed`
+/// are all panels of the weight, where they were packed before.
 pub(super) fn product(
     cpu: &Cpu,
     x: Mat,
-    weight: &Quantised,
+    (weight, packed): (&Quantised, Option<&[u8]>),
     finish: &Finish<'_>,
     scratch: &mut [f32],
     out: &mut [f32],
@@ -60,7 +61,7 @@ pub(super) fn product(
     let cost = x.rows.saturating_mul(n).saturating_mul(k.max(1)) / 2;
     let height = height(x.rows, n, k);
     cpu.threads.blocks(cost, out, n, [height, STRIP], scratch, |scratch, [first, col], out| {
-        cpu.isa.run_dots(Run { weight, layout, left, first, col, out, finish, scratch });
+        cpu.isa.run_dots(Run { weight, packed, layout, left, first, col, out, finish, scratch });
     });
 }
 
@@ -76,6 +77,8 @@ fn height(rows: usize, n: usize, k: usize) -> usize {
 /// One piece of work: the columns from `col` on of the rows from `first` on.
 struct Run<'a, 'b> {
     weight: &'b Quantised,
+    /// Its panels, packed before.
+    packed: Option<&'b [u8]>,
     layout: Layout,
     /// All rows, in digits.
     left: &'b [f32],
@@ -91,7 +94,7 @@ impl DotOp for Run<'_, '_> {
 
     #[inline(always)]
     fn run<D: Dots>(self, dots: D) {
-        let Run { weight, layout, left, first, col, mut out, finish, scratch } = self;
+        let Run { weight, packed, layout, left, first, col, mut out, finish, scratch } = self;
         let ([_, k], lanes) = (weight.sizes(), dots.lanes());
         let (count, cols) = (out.rows(), out.cols());
         let (factors, scratch) = scratch.split_at_mut(STRIP);
@@ -125,10 +128,16 @@ impl DotOp for Run<'_, '_> {
         let tiles = dots.tiles_of_bytes();
         for from in (0..cols).step_by(D::COLS) {
             let (strip, factors) = (strip(from, D::COLS), &factors[from..from + D::COLS]);
-            dots.pack_bytes(strip, panel);
-            // The columns that come next, some of them beside each tile.
-            let next = strip.bytes.get(strip.cols * k..).unwrap_or(&[]);
-            let next = &next[..next.len().min(D::COLS * k)];
+            // What comes next is brought nearer, some of it beside each tile.
+            let size = k.next_multiple_of(STEP) * D::COLS;
+            let (panel, next) = match packed {
+                Some(packed) => packed[quotient(col + from, D::COLS) * size..].split_at(size),
+                None => {
+                    dots.pack_bytes(strip, panel);
+                    (&*panel, strip.bytes.get(strip.cols * k..).unwrap_or(&[]))
+                }
+            };
+            let next = &next[..next.len().min(size)];
             let mut next = next.chunks(next.len().div_ceil(count.div_ceil(TILE_ROWS)).max(1));
             for start in (0..count).step_by(TILE_ROWS) {
                 let ((x, scales), rows) = (tile((first + start) / TILE_ROWS), TILE_ROWS.min(count - start));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use triplet::Error;
 use triplet::backend::{Activation, Backend, Epilogue, Weight};
-use triplet::cpu::{Cpu, Isa};
+use triplet::cpu::{Cpu, Isa, Stored};
 use triplet::reference::{self, After, LINEAR, LONGEST, QUANTISED, linear_quantised, quantise_row, uniform};
 use triplet::weights::{Dtype, Integers, Quantised, Scheme, Tensor, dequantise, quantise};
 
@@ -193,12 +193,27 @@ fn a_row_alone_has_the_bits_it_has_among_200() {
                     let cpu = Cpu::with_threads(threads).with_isa(isa).unwrap();
                     let w = stored(&cpu, [n, k], &integers, case);
                     let all = cpu.upload(rows, k, &x).unwrap();
-                    let run = |from: usize, to: usize| {
+                    let packing = cpu.clone().with_packed_weights(true);
+                    let packed = stored(&packing, [n, k], &integers, case);
+                    let is_packed = matches!(packed.stored(), Stored::PackedInt8(_));
+                    assert_eq!(is_packed, case.0 == Scheme::Int8);
+                    let run_with = |cpu: &Cpu, w: &Weight<Cpu>, from: usize, to: usize| {
                         let x = all.view().row_range(from..to).unwrap();
-                        let y = cpu.linear(x, &w, None, Epilogue::activation(Activation::Gelu)).unwrap();
+                        let y = cpu.linear(x, w, None, Epilogue::activation(Activation::Gelu)).unwrap();
                         cpu.download(y.view()).unwrap()
                     };
+                    let run = |from: usize, to: usize| run_with(&cpu, &w, from, to);
                     let want = run(0, rows);
+                    // Panels are for one instruction set; for others the matrix is read in its place.
+                    let other = cpu.clone().with_isa(Isa::Portable).unwrap();
+                    for (from, to) in [(0, rows), (3, 8), (0, 2)] {
+                        let name =
+                            format!("{} x{threads} {n} {case:?} packed, rows {from}..{to}", isa.name());
+                        let holds = run_with(&cpu, &packed, from, to) == want[from * n..to * n];
+                        failures.ensure(&name, holds);
+                        let same = run_with(&other, &packed, from, to) == run_with(&other, &w, from, to);
+                        failures.ensure(&format!("{name}, elsewhere"), same);
+                    }
                     let name = format!("{} x{threads} {n} {case:?}", isa.name());
                     failures.ensure(&name, first.as_ref().is_none_or(|first| *first == want));
                     for (from, to) in [(0, 1), (13, 14), (199, 200), (3, 8), (5, 9), (7, 20), (50, 147)] {
