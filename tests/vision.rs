@@ -5,7 +5,7 @@ mod fixture;
 
 use fixture::{Fixture, config_field, difference, fields, tensor_error};
 use triplet::Error;
-use triplet::backend::{Backend, Matrix};
+use triplet::backend::{Backend, Matrix, View};
 use triplet::cpu::{Cpu, Isa};
 use triplet::vision::{
     ConvNext, ConvNextConfig, ProjectorConfig, VisualPromptConfig, Vit, VitConfig, select_layer,
@@ -35,6 +35,23 @@ fn encoder(case: &str, prefix: usize) {
     assert_eq!(features.view.rows(), features.grid.cells());
     assert_eq!(features.view.offset(), prefix * config.hidden_size);
     assert!(output.features(config.layers + 1).is_err());
+    in_one_pass(&vit, &fixture.cpu, pixels.view());
+}
+
+/// Several pictures in one pass have the bits of each by itself.
+fn in_one_pass(vit: &Vit<Cpu>, cpu: &Cpu, picture: View<Cpu>) {
+    let mut numbers = cpu.download(picture).unwrap();
+    numbers.reverse();
+    let other = cpu.upload(picture.rows(), 3, &numbers).unwrap();
+    let last = |picture| {
+        let states = vit.forward(cpu, picture).unwrap().hidden_states;
+        cpu.download(states.last().unwrap().view()).unwrap()
+    };
+    let want = [last(picture), last(other.view()), last(picture)].concat();
+    let got = vit.forward_all(cpu, &[picture, other.view(), picture]).unwrap();
+    assert_eq!(cpu.download(got.view()).unwrap(), want);
+    assert!(want != [last(picture), last(picture), last(picture)].concat());
+    assert!(vit.forward_all(cpu, &[]).is_err());
 }
 
 #[test]

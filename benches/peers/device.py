@@ -105,7 +105,7 @@ def decode(table, options, dtype):
         "llama_1b": (32000, 2048, 5632, 22, 32, 4),
         "llama_7b": (32000, 4096, 11008, 32, 32, 32),
     }
-    names = ["small"] if options.small else ["llama_1b"] + ["llama_7b"] * ("llama_7b" in options.only)
+    names = ["small"] if options.small else ["llama_1b"] + ["llama_7b"] * (options.device != "cpu" or "llama_7b" in options.only)
     for name in names:
         vocab, hidden, inner, layers, heads, kv_heads = sizes[name]
         config = LlamaConfig(

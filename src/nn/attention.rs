@@ -1,9 +1,11 @@
 //! Multi-head attention: projections of queries, keys and values, softmax attention, output projection.
 #![forbid(unsafe_code)]
 
+use alloc::format;
+
 use super::{LayerNorm, Linear};
 use crate::backend::{Attention, AttentionMask, Backend, Epilogue, Matrix, View};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::weights::Loader;
 
 /// How the projections of queries, keys and values are stored.
@@ -69,7 +71,7 @@ impl<B: Backend> MultiHeadAttention<B> {
     /// Loads four separate projections with biases, between rows of `width` numbers and heads of `inner` numbers in all.
     ///
     /// # Errors
-    /// [`Error::Tensor`](crate::Error::Tensor).
+    /// [`Error::Tensor`].
     pub fn load(
         loader: &Loader<B>,
         names: AttentionNames,
@@ -96,16 +98,37 @@ impl<B: Backend> MultiHeadAttention<B> {
     /// Self-attention over the rows of `x`.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape).
+    /// [`Error::Shape`].
     pub fn forward_self(&self, backend: &B, x: View<B>, epilogue: Epilogue<B>) -> Result<Matrix<B>> {
+        self.forward_each(backend, x, 1, epilogue)
+    }
+
+    /// As [`MultiHeadAttention::forward_self`] of each of `count` runs of as many rows: a row attends to those of its run.
+    ///
+    /// # Errors
+    /// [`Error::Shape`], also where the rows are no such runs.
+    pub fn forward_each(
+        &self,
+        backend: &B,
+        x: View<B>,
+        count: usize,
+        epilogue: Epilogue<B>,
+    ) -> Result<Matrix<B>> {
+        let run = |layer: &Linear<B>| layer.forward(backend, x, Epilogue::NONE);
         match &self.projections {
             Projections::Fused(qkv) => {
-                let qkv = qkv.forward(backend, x, Epilogue::NONE)?;
+                let qkv = run(qkv)?;
                 let part = |index: usize| self.part(qkv.view(), index);
-                self.attend(backend, part(0)?, part(1)?, part(2)?, epilogue)
+                self.attend_each(backend, [part(0)?, part(1)?, part(2)?], count, epilogue)
             }
-            Projections::Paired { .. } | Projections::Separate { .. } => {
-                self.forward(backend, x, x, x, epilogue)
+            Projections::Separate { q, k, v } => {
+                let (q, k, v) = (run(q)?, run(k)?, run(v)?);
+                self.attend_each(backend, [q.view(), k.view(), v.view()], count, epilogue)
+            }
+            Projections::Paired { q, kv } => {
+                let (q, kv) = (run(q)?, run(kv)?);
+                let (k, v) = (self.part(kv.view(), 0)?, self.part(kv.view(), 1)?);
+                self.attend_each(backend, [q.view(), k, v], count, epilogue)
             }
         }
     }
@@ -113,7 +136,7 @@ impl<B: Backend> MultiHeadAttention<B> {
     /// Queries from `query [n, width]`, keys from `key [m, width]`, values from `value [m, width]`; gives `[n, width]`.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape).
+    /// [`Error::Shape`].
     pub fn forward(
         &self,
         backend: &B,
@@ -146,6 +169,32 @@ impl<B: Backend> MultiHeadAttention<B> {
         x.col_range(start..start.saturating_add(self.inner))
     }
 
+    /// Each of `count` runs of rows for itself, and what comes after of all of them.
+    fn attend_each(
+        &self,
+        backend: &B,
+        [q, k, v]: [View<B>; 3],
+        count: usize,
+        epilogue: Epilogue<B>,
+    ) -> Result<Matrix<B>> {
+        if count == 1 {
+            return self.attend(backend, q, k, v, epilogue);
+        }
+        let rows = q.rows().checked_div(count).unwrap_or(0);
+        if rows == 0 || !q.rows().is_multiple_of(rows) {
+            let reason = format!("{} rows are not {count} equal runs", q.rows());
+            return Err(Error::Shape { operand: "attention.x", reason });
+        }
+        let mut all = backend.zeros(q.rows(), self.inner)?;
+        for first in (0..q.rows()).step_by(rows) {
+            let run = first..first + rows;
+            let (q, k, v) = (q.row_range(run.clone())?, k.row_range(run.clone())?, v.row_range(run)?);
+            let mixed = self.mix(backend, q, k, v)?;
+            backend.copy(mixed.view(), &mut all, first, 0)?;
+        }
+        self.out.forward(backend, all.view(), epilogue)
+    }
+
     fn attend(
         &self,
         backend: &B,
@@ -154,6 +203,12 @@ impl<B: Backend> MultiHeadAttention<B> {
         v: View<B>,
         epilogue: Epilogue<B>,
     ) -> Result<Matrix<B>> {
+        let mixed = self.mix(backend, q, k, v)?;
+        self.out.forward(backend, mixed.view(), epilogue)
+    }
+
+    /// The values as the weights of queries and keys mix them.
+    fn mix(&self, backend: &B, q: View<B>, k: View<B>, v: View<B>) -> Result<Matrix<B>> {
         let q_normed = match &self.q_norm {
             Some(norm) => Some(norm.forward_parts(backend, q, self.heads)?),
             None => None,
@@ -171,7 +226,6 @@ impl<B: Backend> MultiHeadAttention<B> {
         };
         let q = q_normed.as_ref().map_or(q, Matrix::view);
         let k = k_normed.as_ref().map_or(k, Matrix::view);
-        let mixed = backend.attention(q, k, v, &attention)?;
-        self.out.forward(backend, mixed.view(), epilogue)
+        backend.attention(q, k, v, &attention)
     }
 }

@@ -132,18 +132,10 @@ impl<B: Backend> Vit<B> {
     /// # Errors
     /// [`Error::Input`] naming the sizes where the pixels do not fit; [`Error::NonFinite`] naming the module.
     pub fn forward(&self, backend: &B, pixels: View<B>) -> Result<VitOutput<B>> {
-        let fixed = (self.config.resampling == Resampling::None).then_some(self.config.image_size);
-        let size = pixel_grid(pixels, fixed, self.config.patch_size)?;
-        let (patches, grid) = self.patch.forward(backend, pixels, size, Epilogue::NONE)?;
-        let mut state = self.embed(backend, patches.view(), grid)?;
-        drop(patches);
-        if let Some(norm) = &self.pre_norm {
-            state = norm.forward(backend, state.view())?;
-        }
-        state = backend.settle(state);
+        let (mut state, grid) = self.start(backend, pixels)?;
         let mut hidden_states = Vec::with_capacity(self.blocks.len() + 1);
         for block in &self.blocks {
-            let next = backend.settle(block.forward(backend, state.view())?);
+            let next = backend.settle(block.forward(backend, state.view(), 1)?);
             hidden_states.push(state);
             state = next;
         }
@@ -158,6 +150,43 @@ impl<B: Backend> Vit<B> {
         let prefix = self.config.prefix();
         let pooled = self.pool.forward(backend, normed.view(), prefix)?;
         Ok(VitOutput { hidden_states, normed, pooled, prefix, grid })
+    }
+
+    /// The last hidden states of pictures of one size in one pass, one picture below the other, as [`Vit::forward`] gives them of each:
+    /// `[pictures * (prefix + cells), hidden_size]`. The products take the rows of all pictures together.
+    ///
+    /// # Errors
+    /// As [`Vit::forward`]; [`Error::Shape`] where the sizes differ or there is no picture.
+    pub fn forward_all(&self, backend: &B, pictures: &[View<B>]) -> Result<Matrix<B>> {
+        let start = |pixels: &View<B>| self.start(backend, *pixels).map(|(state, _)| state);
+        let states = pictures.iter().map(start).collect::<Result<Vec<_>>>()?;
+        let views: Vec<View<B>> = states.iter().map(Matrix::view).collect();
+        if views.iter().any(|view| Some(view.rows()) != views.first().map(View::rows)) {
+            let reason = "pictures of different sizes".into();
+            return Err(Error::Shape { operand: "vit.pictures", reason });
+        }
+        let mut state = join_rows(backend, &views)?;
+        drop(states);
+        for block in &self.blocks {
+            state = block.forward(backend, state.view(), pictures.len())?;
+        }
+        match backend.is_finite(state.view())? {
+            true => Ok(state),
+            false => Err(Error::NonFinite { module: self.module.clone() }),
+        }
+    }
+
+    /// What the first block reads of a picture.
+    fn start(&self, backend: &B, pixels: View<B>) -> Result<(Matrix<B>, Grid)> {
+        let fixed = (self.config.resampling == Resampling::None).then_some(self.config.image_size);
+        let size = pixel_grid(pixels, fixed, self.config.patch_size)?;
+        let (patches, grid) = self.patch.forward(backend, pixels, size, Epilogue::NONE)?;
+        let mut state = self.embed(backend, patches.view(), grid)?;
+        drop(patches);
+        if let Some(norm) = &self.pre_norm {
+            state = norm.forward(backend, state.view())?;
+        }
+        Ok((backend.settle(state), grid))
     }
 
     /// Patch embeddings to tokens: prefix tokens in front, learned positions added.
@@ -211,10 +240,11 @@ impl<B: Backend> Block<B> {
         })
     }
 
-    fn forward(&self, backend: &B, x: View<B>) -> Result<Matrix<B>> {
+    /// `x` has the rows of so many pictures.
+    fn forward(&self, backend: &B, x: View<B>, pictures: usize) -> Result<Matrix<B>> {
         let normed = self.norm1.forward(backend, x)?;
         let epilogue = Epilogue::residual(x, self.scale1.as_ref());
-        let x = self.attention.forward_self(backend, normed.view(), epilogue)?;
+        let x = self.attention.forward_each(backend, normed.view(), pictures, epilogue)?;
         let normed = self.norm2.forward(backend, x.view())?;
         self.mlp.forward(backend, normed.view(), Epilogue::residual(x.view(), self.scale2.as_ref()))
     }

@@ -3,7 +3,7 @@
 
 use triplet::{Cpu, Cuda, Error, Model};
 
-use crate::{model, operations};
+use crate::{model, operations, runs};
 
 /// The first device of this machine.
 fn first() -> Option<Cuda> {
@@ -30,6 +30,7 @@ fn every_operation_agrees_on_the_device() {
     if let Some(cuda) = first() {
         operations::all(&cuda.poisoned());
         operations::all(&cuda.without_tensor_cores());
+        runs::agree(&cuda.poisoned(), |_| ());
     }
 }
 

@@ -29,35 +29,47 @@ fn layers(from: usize) -> Vec<(String, u32)> {
     })
 }
 
+/// A product with many inputs is the reference's, and a row has the same bits in a small batch; `looked` is called after each
+/// product, with whether there were tensor cores.
+pub fn agree(cuda: &Cuda, mut looked: impl FnMut(bool)) {
+    let (weight, numbers) = stored(cuda, &[N, K], 2, Dtype::F16);
+    let (bias, biases) = stored(cuda, &[N], 3, Dtype::F32);
+    let (rows, activation) = (66, Activation::GeluTanh);
+    let (x, added) = (uniform(rows * K, 4), uniform(rows * N, 5));
+    let product = |cuda: &Cuda, rows: usize| {
+        let residual = cuda.upload(rows, N, &added[..rows * N]).unwrap();
+        let epilogue = Epilogue { activation, scale: None, residual: Some(residual.view()) };
+        let x = cuda.upload(rows, K, &x[..rows * K]).unwrap();
+        cuda.download(cuda.linear(x.view(), &weight, Some(&bias), epilogue).unwrap().view()).unwrap()
+    };
+    let after = After { bias: Some(&biases), activation, scale: None, residual: Some(&added) };
+    let want = reference::linear(&x, &numbers, [rows, K, N], &after);
+    let bits = |numbers: &[f32]| numbers.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+    for (cuda, tensor_cores) in [(cuda.clone(), true), (cuda.without_tensor_cores(), false)] {
+        let got = product(&cuda, rows);
+        looked(tensor_cores);
+        reference::compare(&got, &want, reference::Tolerance { norm: 2e-6, element: 4e-6 }).unwrap();
+        assert_eq!(bits(&product(&cuda, 5)), bits(&got[..5 * N]));
+        looked(tensor_cores);
+    }
+}
+
 #[test]
 fn sums_of_runs_are_joined_and_a_row_keeps_its_bits_in_any_batch() {
     for (compute, name) in [((7, 5), "linear_sm75"), ((8, 9), "linear_sm80"), ((9, 0), "linear_sm90a")] {
         let cuda = device_with(Settings { compute, ..Settings::default() }).unwrap().poisoned();
-        let (weight, numbers) = stored(&cuda, &[N, K], 2, Dtype::F16);
-        let (bias, biases) = stored(&cuda, &[N], 3, Dtype::F32);
-        let (rows, activation) = (66, Activation::GeluTanh);
-        let (x, added) = (uniform(rows * K, 4), uniform(rows * N, 5));
-        let product = |cuda: &Cuda, rows: usize| {
-            let residual = cuda.upload(rows, N, &added[..rows * N]).unwrap();
-            let epilogue = Epilogue { activation, scale: None, residual: Some(residual.view()) };
-            let x = cuda.upload(rows, K, &x[..rows * K]).unwrap();
-            cuda.download(cuda.linear(x.view(), &weight, Some(&bias), epilogue).unwrap().view()).unwrap()
-        };
-        let from = StandIn::with(|all| all.launches.len());
-        let got = product(&cuda, rows);
-        let launched: Vec<(String, u32)> =
-            layers(from).into_iter().filter(|(entry, _)| entry != "triplet_linear_pack").collect();
-        assert_eq!(launched, [(format!("triplet_{name}"), 4), ("triplet_linear_merge".into(), 1)]);
-        let after = After { bias: Some(&biases), activation, scale: None, residual: Some(&added) };
-        let want = reference::linear(&x, &numbers, [rows, K, N], &after);
-        let tolerance = reference::Tolerance { norm: 2e-6, element: 4e-6 };
-        reference::compare(&got, &want, tolerance).unwrap();
-        let bits = |numbers: &[f32]| numbers.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-        assert_eq!(bits(&product(&cuda, 5)), bits(&got[..5 * N]), "{name}");
-        // Without tensor cores nothing is cut.
-        let from = StandIn::with(|all| all.launches.len());
-        product(&cuda.without_tensor_cores(), 5);
-        assert_eq!(layers(from), [("triplet_linear".into(), 1)]);
+        let mut from = StandIn::with(|all| all.launches.len());
+        agree(&cuda, |tensor_cores| {
+            let launched = layers(from).into_iter().filter(|(entry, _)| entry != "triplet_linear_pack");
+            let launched: Vec<(String, u32)> = launched.collect();
+            // Without tensor cores nothing is cut.
+            let want = match tensor_cores {
+                true => vec![(format!("triplet_{name}"), 4), ("triplet_linear_merge".into(), 1)],
+                false => vec![("triplet_linear".into(), 1)],
+            };
+            assert_eq!(launched, want);
+            from = StandIn::with(|all| all.launches.len());
+        });
     }
 }
 
