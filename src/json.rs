@@ -19,6 +19,9 @@ pub(crate) const MAX_DEPTH: usize = 128;
 /// The reason where more text was expected.
 const ENDS: &str = "the text ends too soon";
 
+/// The reason where a string is none.
+const NO_UTF8: &str = "not UTF-8 in the string that ends";
+
 /// What is wrong with a text and where.
 #[derive(Debug)]
 pub(crate) struct Fault {
@@ -60,6 +63,14 @@ impl Value {
     /// Parses a whole text.
     pub(crate) fn parse(text: &[u8]) -> Result<Value> {
         let mut reader = Reader::new(text);
+        let value = reader.value()?;
+        reader.end()?;
+        Ok(value)
+    }
+
+    /// As [`Value::parse`], without the lists that are called `left_out`: they are read, but not kept.
+    pub(crate) fn parse_without(text: &[u8], left_out: &'static str) -> Result<Value> {
+        let mut reader = Reader { left_out: Some(left_out), ..Reader::new(text) };
         let value = reader.value()?;
         reader.end()?;
         Ok(value)
@@ -112,11 +123,15 @@ pub(crate) struct Reader<'a> {
     text: &'a [u8],
     at: usize,
     depth: usize,
+    /// Of strings that are not kept.
+    scratch: Vec<u8>,
+    /// Lists of this name are not kept either.
+    left_out: Option<&'static str>,
 }
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(text: &'a [u8]) -> Reader<'a> {
-        Reader { text, at: 0, depth: 0 }
+        Reader { text, at: 0, depth: 0, scratch: Vec::new(), left_out: None }
     }
 
     /// Nothing but white space may be left.
@@ -138,6 +153,9 @@ impl<'a> Reader<'a> {
             Some(b'{') => {
                 let mut pairs = Vec::new();
                 self.object(|reader, name| {
+                    if reader.left_out == Some(name.as_str()) && reader.peek() == Some(b'[') {
+                        return reader.skip();
+                    }
                     let value = reader.value()?;
                     pairs.push((name, value));
                     Ok(())
@@ -212,10 +230,33 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    /// Goes past a value, which is read as any other but not kept.
+    pub(crate) fn skip(&mut self) -> Result<()> {
+        match self.peek() {
+            Some(b'{') => self.object(|reader, _| reader.skip()),
+            Some(b'[') => self.array(Reader::skip),
+            Some(b'"') => {
+                let mut scratch = core::mem::take(&mut self.scratch);
+                scratch.clear();
+                let read = self.string_to(&mut scratch);
+                let is_text = core::str::from_utf8(&scratch).is_ok();
+                self.scratch = scratch;
+                if is_text { read } else { read.and(Err(self.fault(NO_UTF8))) }
+            }
+            _ => self.value().map(drop),
+        }
+    }
+
     /// A string.
     pub(crate) fn string(&mut self) -> Result<String> {
-        self.expect(b'"', "expected a string")?;
         let mut bytes = Vec::new();
+        self.string_to(&mut bytes)?;
+        String::from_utf8(bytes).map_err(|_| self.fault(NO_UTF8))
+    }
+
+    /// The bytes of a string.
+    fn string_to(&mut self, bytes: &mut Vec<u8>) -> Result<()> {
+        self.expect(b'"', "expected a string")?;
         loop {
             let rest = self.rest();
             let plain = rest.iter().position(|&byte| byte == b'"' || byte == b'\\' || byte < b' ');
@@ -236,7 +277,7 @@ impl<'a> Reader<'a> {
                 _ => return Err(self.fault("a control character inside a string")),
             }
         }
-        String::from_utf8(bytes).map_err(|_| self.fault("not UTF-8 in the string that ends"))
+        Ok(())
     }
 
     /// The character of an escape, behind its first letter.
@@ -414,12 +455,35 @@ mod tests {
 
     /// Both parsers refuse the text, or both read the same. (`serde_json` rounds some fractions wrongly by a bit.)
     fn agrees(text: &[u8]) -> bool {
+        let mut reader = Reader::new(text);
+        let skipped = reader.skip().and_then(|()| reader.end());
+        let agrees_skipping = match Value::parse(text) {
+            Err(fault) if fault.reason.contains("twice") => true,
+            parsed => parsed.is_ok() == skipped.is_ok(),
+        };
+        agrees_skipping && agrees_reading(text)
+    }
+
+    fn agrees_reading(text: &[u8]) -> bool {
         match (Value::parse(text), serde_json::from_slice::<serde_json::Value>(text)) {
             (Ok(ours), Ok(theirs)) => same(&ours, &other(&theirs)),
             (Err(_), Err(_)) => true,
             // A name that stands twice.
             (Err(fault), Ok(_)) => fault.reason.contains("twice"),
             (Ok(_), Err(_)) => false,
+        }
+    }
+
+    #[test]
+    fn lists_of_a_name_can_be_left_out() {
+        let text =
+            br#"{"merges": [["a", "b\n"], {"c": [1.5]}], "vocab": {"merges": 7, "a": 1}, "last": [true]}"#;
+        let expected = br#"{"vocab": {"merges": 7, "a": 1}, "last": [true]}"#;
+        assert_eq!(Value::parse_without(text, "merges").unwrap(), Value::parse(expected).unwrap());
+        for wrong in
+            [r#"{"merges": [1, ]}"#, r#"{"merges": ["a}"#, r#"{"merges": [}"#, r#"{"merges": [nul]}"#]
+        {
+            assert!(Value::parse_without(wrong.as_bytes(), "merges").is_err(), "{wrong}");
         }
     }
 

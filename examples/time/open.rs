@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
+use triplet::arena::Arena;
 use triplet::config::Fields;
 use triplet::cpu::Cpu;
 use triplet::language::LlamaConfig;
@@ -37,7 +38,8 @@ pub fn time(cpu: &Cpu, arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     );
     drop(model);
     clock::time(cpu, arguments, Work::new("open", Roof::None), || {
-        let model = Model::open_on(cpu.clone(), dir)?;
+        // Buffers of the run before are not used again: a program opens a model once.
+        let model = Model::open_on(cpu.in_arena(Arena::HEAP), dir)?;
         model.session()?;
         Ok(())
     })

@@ -33,7 +33,8 @@ const PAD: [&str; 4] = ["<pad>", "[PAD]", "<|pad|>", "<|finetune_right_pad_id|>"
 
 pub(super) fn read(file: &str, json: &[u8]) -> Result<Parsed> {
     let bad = |reason: String| Error::Format { file: file.to_owned(), reason };
-    let root = Value::parse(json).map_err(|error| bad(error.to_string()))?;
+    // Merges, most of the file, are for encoding alone.
+    let root = Value::parse_without(json, "merges").map_err(|error| bad(error.to_string()))?;
     let model = root.get("model").ok_or_else(|| bad("model: missing".to_string()))?;
     let byte_level = holds(&root, "decoder", "ByteLevel") || holds(&root, "pre_tokenizer", "ByteLevel");
     let metaspace = holds(&root, "decoder", "Metaspace")

@@ -118,10 +118,28 @@ impl ClassTable {
         let size = vocabulary.len();
         let mut moves: Vec<Option<TokenMask>> = vec![None; classes * classes];
         let mut union = vec![TokenMask::none(size); classes];
+        // The classes after each byte, from the first class from which the whole token goes through, and from another one.
+        let (mut way, mut other) = (Vec::new(), Vec::new());
         for id in (0..size as u32).filter(|&id| vocabulary.kind(id) == TokenKind::Text) {
             let bytes = vocabulary.bytes(id);
+            way.clear();
             for from in 0..classes {
-                let end = bytes.iter().try_fold(from as u8, |class, &byte| step(class, byte));
+                other.clear();
+                let mut through = |mut class: u8| {
+                    for (place, &byte) in bytes.iter().enumerate() {
+                        class = step(class, byte)?;
+                        // Most ways meet after a byte or two, and go on as one.
+                        if way.get(place) == Some(&class) {
+                            return way.last().copied();
+                        }
+                        other.push(class);
+                    }
+                    Some(class)
+                };
+                let end = through(from as u8);
+                if way.is_empty() && end.is_some() {
+                    core::mem::swap(&mut way, &mut other);
+                }
                 if let Some(to) = end.filter(|&class| ends(class)) {
                     moves[from * classes + usize::from(to)]
                         .get_or_insert_with(|| TokenMask::none(size))

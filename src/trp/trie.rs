@@ -29,9 +29,18 @@ impl Trie {
     pub const ROOT: u32 = 0;
 
     pub fn new(vocabulary: &Vocabulary) -> Trie {
-        let ids: Vec<u32> =
-            (0..vocabulary.len() as u32).filter(|&id| vocabulary.kind(id) == TokenKind::Text).collect();
-        let ids = sorted_by(ids, |&a, &b| vocabulary.bytes(a).cmp(vocabulary.bytes(b)));
+        // The first bytes of a token beside its id: most are told apart by them, without a look at the token.
+        let first_bytes = |id| {
+            let mut first = [0; size_of::<u64>()];
+            first.iter_mut().zip(vocabulary.bytes(id)).for_each(|(first, byte)| *first = *byte);
+            u64::from_be_bytes(first)
+        };
+        let text = (0..vocabulary.len() as u32).filter(|&id| vocabulary.kind(id) == TokenKind::Text);
+        let keys = text.map(|id| (first_bytes(id), id)).collect();
+        let keys = sorted_by(keys, |a: &(u64, u32), b| {
+            a.0.cmp(&b.0).then_with(|| vocabulary.bytes(a.1).cmp(vocabulary.bytes(b.1)))
+        });
+        let ids: Vec<u32> = keys.into_iter().map(|(_, id)| id).collect();
         let mut nodes = vec![Node::default()];
         let mut queue = VecDeque::from([(0usize, 0usize, ids.len(), 0usize)]);
         while let Some((node, from, to, depth)) = queue.pop_front() {
