@@ -2,7 +2,6 @@
 #![forbid(unsafe_code)]
 
 use half::f16;
-use half::slice::HalfFloatSliceExt;
 
 use super::Cpu;
 use super::lanes::Lanes;
@@ -33,7 +32,7 @@ fn write(x: &[f32], kind: CacheType, words: &mut [f32]) {
         CacheType::F32 => words.copy_from_slice(x),
         CacheType::F16 => {
             let halves: &mut [f16] = bytemuck::cast_slice_mut(words);
-            halves[..x.len()].convert_from_f32_slice(x);
+            halves.iter_mut().zip(x).for_each(|(half, &x)| *half = f16::from_f32(x));
         }
         CacheType::Int8 => {
             if let Some((scale, words)) = words.split_first_mut() {
