@@ -47,16 +47,16 @@ impl Bytes for Avx512Amx {
     }
 }
 
-/// Proof that the tiles have the shapes for [`whole_rows`].
+/// Proof that the tiles have the shapes for [`whole_tiles`].
 pub(super) struct Tiled(());
 
 impl Tiles for Tiled {
     #[inline(always)]
-    fn tile_bytes(&self, _rows: usize, x: Left, panel: &[u8], ahead: &[u8], c: &mut [i32]) {
+    fn tile_bytes(&self, _rows: usize, x: Left, panel: &[u8], ahead: &[u8], adds: bool, c: &mut [i32]) {
         let steps = x.cells.len() / (DIGITS * TILE);
         assert!(panel.len() >= steps * STEP * COLS && c.len() >= DIGITS * TILE_ROWS * COLS);
         // SAFETY: `self` proves AMX and the shapes; lengths were checked.
-        unsafe { whole_rows(x.cells.as_ptr(), panel.as_ptr(), steps, ahead, c.as_mut_ptr()) }
+        unsafe { whole_tiles([x.cells.as_ptr(), panel.as_ptr()], steps, ahead, adds, c.as_mut_ptr()) }
     }
 
     #[inline(always)]
@@ -185,11 +185,11 @@ unsafe fn release() {
     unsafe { asm!("tilerelease", options(nomem, nostack)) }
 }
 
-/// The sums of two digits of sixteen rows, over `steps` steps; each of them brings up to four cache lines of `ahead` nearer.
+/// The sums of two digits of sixteen rows over `steps` steps, which go on where `adds` says so; each step brings up to four cache lines of `ahead` nearer.
 ///
 /// # Safety
 /// AMX with the shapes of [`Tiled`]; `steps` steps of activations at `x` and of a panel, and room for `[DIGITS][TILE_ROWS][COLS]` sums at `c`.
-unsafe fn whole_rows(x: *const u8, panel: *const u8, steps: usize, ahead: &[u8], c: *mut i32) {
+unsafe fn whole_tiles([x, panel]: [*const u8; 2], steps: usize, ahead: &[u8], adds: bool, c: *mut i32) {
     // A step of activations takes two tiles, a step of a panel two that lie side by side, as those of sums do.
     const { assert!(DIGITS * TILE == 2048 && STEP * COLS == 2048 && 4 * TILE_ROWS * COLS == 2048) };
     // SAFETY: the caller's promise.
@@ -202,6 +202,13 @@ unsafe fn whole_rows(x: *const u8, panel: *const u8, steps: usize, ahead: &[u8],
             "tilezero tmm1",
             "tilezero tmm2",
             "tilezero tmm3",
+            "test {adds:e}, {adds:e}",
+            "jz 4f",
+            "tileloadd tmm0, [{c} + {wide}*1]",
+            "tileloadd tmm1, [{c} + {wide}*1 + 64]",
+            "tileloadd tmm2, [{c} + {wide}*1 + 2048]",
+            "tileloadd tmm3, [{c} + {wide}*1 + 2112]",
+            "4:",
             "test {steps}, {steps}",
             "jz 3f",
             "2:",
@@ -232,6 +239,7 @@ unsafe fn whole_rows(x: *const u8, panel: *const u8, steps: usize, ahead: &[u8],
             panel = inout(reg) panel => _,
             ahead = inout(reg) ahead.as_ptr() => _,
             pace = in(reg) pace,
+            adds = in(reg) u32::from(adds),
             c = in(reg) c,
             wide = in(reg) 2 * TILE_WIDTH,
             narrow = in(reg) TILE_WIDTH,

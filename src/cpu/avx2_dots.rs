@@ -95,9 +95,9 @@ impl Bytes for Avx2 {
 
 impl Tiles for Avx2 {
     #[inline(always)]
-    fn tile_bytes(&self, rows: usize, x: Left, panel: &[u8], ahead: &[u8], c: &mut [i32]) {
+    fn tile_bytes(&self, rows: usize, x: Left, panel: &[u8], ahead: &[u8], adds: bool, c: &mut [i32]) {
         bring(ahead);
-        bytes::tile::<Self, 4, 2>(*self, rows, x, panel, c);
+        bytes::tile::<Self, 4, 2>(*self, rows, x, panel, adds, c);
     }
 
     #[inline(always)]

@@ -125,9 +125,9 @@ impl<P: Products> Bytes for P {
 
 impl<P: Products> Tiles for P {
     #[inline(always)]
-    fn tile_bytes(&self, rows: usize, x: Left, panel: &[u8], ahead: &[u8], c: &mut [i32]) {
+    fn tile_bytes(&self, rows: usize, x: Left, panel: &[u8], ahead: &[u8], adds: bool, c: &mut [i32]) {
         bring(ahead);
-        bytes::tile::<Self, 8, { COLS / N }>(*self, rows, x, panel, c);
+        bytes::tile::<Self, 8, { COLS / N }>(*self, rows, x, panel, adds, c);
     }
 
     #[inline(always)]

@@ -78,9 +78,9 @@ pub(super) trait Bytes: Copy {
 
 /// Tiles of sums of one instruction set, as long as it lives. Every method must be `#[inline(always)]`.
 pub(super) trait Tiles {
-    /// `c[d][i][j] = sum_k panel[k, j] * x[d, i, k]` (`[DIGITS][TILE_ROWS][COLS]`) for the first `rows` rows of a [`Left`] of
-    /// [`TILE_ROWS`]. Meanwhile some or all of `ahead` may be brought nearer.
-    fn tile_bytes(&self, rows: usize, x: Left, panel: &[u8], ahead: &[u8], c: &mut [i32]);
+    /// `c[d][i][j] (+)= sum_k panel[k, j] * x[d, i, k]` (`[DIGITS][TILE_ROWS][COLS]`) for the first `rows` rows of a [`Left`] of
+    /// [`TILE_ROWS`]; added where `adds` says so, by calls after the first for one tile. Meanwhile some or all of `ahead` may be brought nearer.
+    fn tile_bytes(&self, rows: usize, x: Left, panel: &[u8], ahead: &[u8], adds: bool, c: &mut [i32]);
 
     /// Brings all of `cells` nearer.
     #[inline(always)]
@@ -140,6 +140,7 @@ pub(super) fn tile<B: ByteLanes, const ROWS: usize, const VECTORS: usize>(
     rows: usize,
     x: Left,
     panel: &[u8],
+    adds: bool,
     c: &mut [i32],
 ) {
     const { assert!(TILE_ROWS.is_multiple_of(ROWS)) };
@@ -164,11 +165,15 @@ pub(super) fn tile<B: ByteLanes, const ROWS: usize, const VECTORS: usize>(
         }
         for (i, sums) in sums.iter().enumerate() {
             let out = &mut c[(first + i) * cols..][..cols];
+            // The offset of all elements is taken off with the first ones.
             let fix = B::OFFSET * x.totals[first + i];
+            let mut cells = [0; MAX_COLS];
             for (v, &sums) in sums.iter().enumerate() {
-                bytes.store_sums(sums, &mut out[v * B::N..]);
+                bytes.store_sums(sums, &mut cells[v * B::N..]);
             }
-            out.iter_mut().for_each(|sum| *sum = sum.wrapping_sub(fix));
+            for (out, &sum) in out.iter_mut().zip(&cells) {
+                *out = if adds { out.wrapping_add(sum) } else { sum.wrapping_sub(fix) };
+            }
         }
     }
 }

@@ -136,8 +136,8 @@ impl<Q: Quads> Bytes for Q {
 
 impl<Q: Quads> Tiles for Q {
     #[inline(always)]
-    fn tile_bytes(&self, rows: usize, x: Left, panel: &[u8], _ahead: &[u8], c: &mut [i32]) {
-        bytes::tile::<Self, 4, { COLS / N }>(*self, rows, x, panel, c);
+    fn tile_bytes(&self, rows: usize, x: Left, panel: &[u8], _ahead: &[u8], adds: bool, c: &mut [i32]) {
+        bytes::tile::<Self, 4, { COLS / N }>(*self, rows, x, panel, adds, c);
     }
 }
 

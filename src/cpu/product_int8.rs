@@ -8,7 +8,7 @@
 
 use super::Cpu;
 use super::blocks::Block;
-use super::bytes::{DIGITS, STEP, TILE_ROWS, Tiles};
+use super::bytes::{DIGITS, Left, STEP, TILE_ROWS, Tiles};
 use super::digits::{BASE, FEW, LINE, Layout, quantise};
 use super::dots::{DotOp, Dots, MAX_COLS, Strip};
 use super::finish::Finish;
@@ -22,11 +22,17 @@ use crate::weights::Quantised;
 const STRIP: usize = 64;
 /// Words of the sums of a tile.
 const SUMS: usize = DIGITS * TILE_ROWS * MAX_COLS;
+/// Steps of `k` over which all tiles of a piece pass before the next ones: a panel of 32 KB stays in the nearest cache.
+const BLOCK: usize = 16;
 
 /// Words of scratch for one worker: scales of columns, a panel and its sums.
 fn share(rows: usize, k: usize) -> usize {
-    let panel = if rows <= FEW { 0 } else { k.div_ceil(STEP) * LINE * MAX_COLS + SUMS };
-    STRIP + panel
+    if rows <= FEW {
+        return STRIP;
+    }
+    let steps = k.div_ceil(STEP);
+    let tiles = if steps > BLOCK { rows.min(fit(k)).div_ceil(TILE_ROWS) } else { 1 };
+    STRIP + steps * LINE * MAX_COLS + tiles * SUMS
 }
 
 /// Elements of scratch that [`product`] takes for `rows` rows of `k` elements. More rows never need less.
@@ -69,9 +75,13 @@ pub(super) fn product(
 /// there are only a few pieces.
 fn height(rows: usize, n: usize, k: usize) -> usize {
     const PIECES: usize = 8;
-    let fit = quotient(second_level_cache() / 8 * 5, DIGITS * k.next_multiple_of(STEP)).max(TILE_ROWS);
-    let most = fit.min(rows.saturating_mul(n.div_ceil(STRIP)) / PIECES).max(1);
-    rows.div_ceil(rows.div_ceil(most)).next_multiple_of(TILE_ROWS)
+    let most = fit(k).min(rows.saturating_mul(n.div_ceil(STRIP)) / PIECES).max(1);
+    rows.div_ceil(rows.div_ceil(most).max(1)).next_multiple_of(TILE_ROWS)
+}
+
+/// Rows in digits that stay in the second-level cache.
+fn fit(k: usize) -> usize {
+    quotient(second_level_cache() / 8 * 5, DIGITS * k.next_multiple_of(STEP)).max(TILE_ROWS)
 }
 
 /// One piece of work: the columns from `col` on of the rows from `first` on.
@@ -121,10 +131,10 @@ impl DotOp for Run<'_, '_> {
             }
             return;
         }
-        let (panel, sums) = scratch.split_at_mut(scratch.len() - SUMS);
+        let steps = k.div_ceil(STEP);
+        let (panel, sums) = scratch.split_at_mut(steps * LINE * MAX_COLS);
         let (panel, sums): (&mut [u8], &mut [i32]) =
             (bytemuck::cast_slice_mut(panel), bytemuck::cast_slice_mut(sums));
-        let (high, low) = (0, TILE_ROWS * D::COLS);
         let tiles = dots.tiles_of_bytes();
         for from in (0..cols).step_by(D::COLS) {
             let (strip, factors) = (strip(from, D::COLS), &factors[from..from + D::COLS]);
@@ -138,25 +148,36 @@ impl DotOp for Run<'_, '_> {
                 }
             };
             let next = &next[..next.len().min(size)];
-            let mut next = next.chunks(next.len().div_ceil(count.div_ceil(TILE_ROWS)).max(1));
-            for start in (0..count).step_by(TILE_ROWS) {
-                let ((x, scales), rows) = (tile((first + start) / TILE_ROWS), TILE_ROWS.min(count - start));
-                for i in 0..rows {
-                    tiles.bring(bytemuck::cast_slice(&out.row(start + i)[from..from + strip.cols]));
-                    tiles.bring(bytemuck::cast_slice(finish.residual(
-                        first + start + i,
-                        col + from,
-                        strip.cols,
-                    )));
-                }
-                tiles.tile_bytes(rows, x, panel, next.next().unwrap_or(&[]), sums);
-                for i in 0..rows {
-                    let (high, low) = (&sums[high + i * D::COLS..], &sums[low + i * D::COLS..]);
-                    let mut cells = [0.0; MAX_COLS];
-                    // Columns that do not exist as well: their number is a constant.
-                    scale(&high[..D::COLS], low, scales[i], factors, &mut cells);
-                    let out = &mut out.row(start + i)[from..from + strip.cols];
-                    finish.write(lanes, first + start + i, col + from, &cells[..strip.cols], out);
+            let calls = count.div_ceil(TILE_ROWS) * steps.div_ceil(BLOCK);
+            let mut next = next.chunks(next.len().div_ceil(calls.max(1)).max(1));
+            for block in (0..steps.max(1)).step_by(BLOCK) {
+                let ends = block + BLOCK >= steps;
+                for start in (0..count).step_by(TILE_ROWS) {
+                    let rows = TILE_ROWS.min(count - start);
+                    let (x, scales) = tile((first + start) / TILE_ROWS);
+                    let part = |step: usize| block * step..(block + BLOCK).min(steps) * step;
+                    let x = Left { cells: &x.cells[part(DIGITS * TILE_ROWS * STEP)], ..x };
+                    let at = if steps > BLOCK { start / TILE_ROWS * SUMS } else { 0 };
+                    let sums = &mut sums[at..at + SUMS];
+                    for i in 0..if ends { rows } else { 0 } {
+                        let (row, cells) = (first + start + i, &out.row(start + i)[from..from + strip.cols]);
+                        tiles.bring(bytemuck::cast_slice(cells));
+                        tiles.bring(bytemuck::cast_slice(finish.residual(row, col + from, strip.cols)));
+                    }
+                    let ahead = next.next().unwrap_or(&[]);
+                    tiles.tile_bytes(rows, x, &panel[part(STEP * D::COLS)], ahead, block > 0, sums);
+                    if !ends {
+                        continue;
+                    }
+                    let (high, low) = sums.split_at(TILE_ROWS * D::COLS);
+                    for i in 0..rows {
+                        let (high, low) = (&high[i * D::COLS..][..D::COLS], &low[i * D::COLS..]);
+                        let mut cells = [0.0; MAX_COLS];
+                        // Columns that do not exist as well: their number is a constant.
+                        scale(high, low, scales[i], factors, &mut cells);
+                        let out = &mut out.row(start + i)[from..from + strip.cols];
+                        finish.write(lanes, first + start + i, col + from, &cells[..strip.cols], out);
+                    }
                 }
             }
         }
