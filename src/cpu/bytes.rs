@@ -166,7 +166,8 @@ pub(super) fn tile<B: ByteLanes, const ROWS: usize, const VECTORS: usize>(
         for (i, sums) in sums.iter().enumerate() {
             let out = &mut c[(first + i) * cols..][..cols];
             // The offset of all elements is taken off with the first ones.
-            let fix = B::OFFSET * x.totals[first + i];
+            // Totals of rows that are not there are anything.
+            let fix = B::OFFSET.wrapping_mul(x.totals[first + i]);
             let mut cells = [0; MAX_COLS];
             for (v, &sums) in sums.iter().enumerate() {
                 bytes.store_sums(sums, &mut cells[v * B::N..]);
