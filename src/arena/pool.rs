@@ -1,7 +1,7 @@
 //! Allocations that came free and wait to be used again.
 #![forbid(unsafe_code)]
 
-use alloc::vec::Vec;
+use alloc::collections::VecDeque;
 
 use super::Slab;
 use super::lock::Lock;
@@ -18,14 +18,14 @@ pub(super) struct Pool {
 }
 
 struct Free {
-    slabs: Vec<Slab>,
+    slabs: VecDeque<Slab>,
     elements: usize,
 }
 
 impl Pool {
     /// Holds at most `bytes` bytes that nobody uses.
     pub(super) const fn new(bytes: usize) -> Pool {
-        Pool { most: bytes / size_of::<f32>(), free: Lock::new(Free { slabs: Vec::new(), elements: 0 }) }
+        Pool { most: bytes / size_of::<f32>(), free: Lock::new(Free { slabs: VecDeque::new(), elements: 0 }) }
     }
 
     /// An allocation of at least `len` elements, and whether it was used before (a fresh one holds zeros). The smallest
@@ -36,9 +36,7 @@ impl Pool {
             let fits = |slab: &Slab| (room..=room.saturating_mul(2)).contains(&slab.len);
             let fitting = free.slabs.iter().enumerate().filter(|(_, slab)| fits(slab));
             let (index, _) = fitting.min_by_key(|(_, slab)| slab.len).filter(|_| room > 0)?;
-            let last = free.slabs.len().checked_sub(1)?;
-            free.slabs.swap(index, last);
-            let slab = free.slabs.pop()?;
+            let slab = free.slabs.swap_remove_back(index)?;
             free.elements -= slab.len;
             Some(slab)
         });
@@ -54,12 +52,14 @@ impl Pool {
             return;
         }
         self.free.with(|free| {
-            while free.elements + slab.len > self.most && !free.slabs.is_empty() {
-                free.elements -= free.slabs.remove(0).len;
+            while free.elements + slab.len > self.most
+                && let Some(oldest) = free.slabs.pop_front()
+            {
+                free.elements -= oldest.len;
             }
             if free.slabs.try_reserve(1).is_ok() {
                 free.elements += slab.len;
-                free.slabs.push(slab);
+                free.slabs.push_back(slab);
             }
         });
     }

@@ -76,7 +76,8 @@ pub(super) fn product(
 fn height(rows: usize, n: usize, k: usize) -> usize {
     const PIECES: usize = 8;
     let most = fit(k).min(rows.saturating_mul(n.div_ceil(STRIP)) / PIECES).max(1);
-    rows.div_ceil(rows.div_ceil(most).max(1)).next_multiple_of(TILE_ROWS)
+    let pieces = quotient(rows + most - 1, most).max(1);
+    quotient(rows + pieces - 1, pieces).next_multiple_of(TILE_ROWS)
 }
 
 /// Rows in digits that stay in the second-level cache.
@@ -149,7 +150,7 @@ impl DotOp for Run<'_, '_> {
             };
             let next = &next[..next.len().min(size)];
             let calls = count.div_ceil(TILE_ROWS) * steps.div_ceil(BLOCK);
-            let mut next = next.chunks(next.len().div_ceil(calls.max(1)).max(1));
+            let mut next = next.chunks(quotient(next.len() + calls, calls).max(1));
             for block in (0..steps.max(1)).step_by(BLOCK) {
                 let ends = block + BLOCK >= steps;
                 for start in (0..count).step_by(TILE_ROWS) {
