@@ -2,7 +2,8 @@
 #![forbid(unsafe_code)]
 
 use super::Cpu;
-use super::isa::Isa;
+use super::blocks::Block;
+use super::isa::{Isa, Op};
 use super::lanes::{Lanes, Zip, zip_in_place};
 use super::mat::Mat;
 use super::maths::activate_in_place;
@@ -98,6 +99,11 @@ impl<'a> Finish<'a> {
         self.after_bias(lanes, row, col, out);
     }
 
+    /// Finishes all rows of a block, the products of output from row and column `[row, col]` on.
+    pub(super) fn block(&self, isa: Isa, [row, col]: [usize; 2], out: &mut Block) {
+        isa.run(Rows { finish: self, row, col, out });
+    }
+
     #[inline(always)]
     fn after_bias<L: Lanes>(&self, lanes: L, row: usize, col: usize, out: &mut [f32]) {
         activate_in_place(lanes, out, self.activation);
@@ -106,6 +112,25 @@ impl<'a> Finish<'a> {
         }
         if let Some(residual) = self.residual {
             zip_in_place(lanes, out, &residual.row(row)[col..col + out.len()], Sum);
+        }
+    }
+}
+
+/// [`Finish::apply`] to all rows of a block.
+struct Rows<'a, 'b, 'c> {
+    finish: &'c Finish<'b>,
+    row: usize,
+    col: usize,
+    out: &'c mut Block<'a>,
+}
+
+impl Op for Rows<'_, '_, '_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) {
+        for i in 0..self.out.rows() {
+            self.finish.apply(lanes, self.row + i, self.col, self.out.row(i));
         }
     }
 }

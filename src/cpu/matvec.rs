@@ -18,26 +18,26 @@ const STRIP: usize = 64;
 /// Computes `out[r, j] = sum_k x[r, k] * weight[j, k]` (row-major, `n` columns) for at most [`FEW`] rows and finishes it.
 pub(super) fn matvec(cpu: &Cpu, x: Mat, weight: Rows, n: usize, finish: &Finish<'_>, out: &mut [f32]) {
     let cost = x.rows.saturating_mul(n).saturating_mul(x.cols.max(1));
-    cpu.threads.blocks(cost, out, n, [FEW, STRIP], &mut [], |_, [_, col], out| {
-        cpu.isa.run_dots(Run { x, weight, col, out, finish });
+    cpu.threads.blocks(cost, out, n, [FEW, STRIP], &mut [], |_, [_, col], mut out| {
+        cpu.isa.run_dots(Run { x, weight, col, out: &mut out });
+        finish.block(cpu.isa, [0, col], &mut out);
     });
 }
 
 /// One piece of work: the columns from `col` on of all rows.
-struct Run<'a, 'b> {
+struct Run<'a, 'b, 'c> {
     x: Mat<'b>,
     weight: Rows<'b>,
     col: usize,
-    out: Block<'a>,
-    finish: &'b Finish<'b>,
+    out: &'c mut Block<'a>,
 }
 
-impl DotOp for Run<'_, '_> {
+impl DotOp for Run<'_, '_, '_> {
     type Out = ();
 
     #[inline(always)]
     fn run<D: Dots>(self, dots: D) {
-        let Run { x, weight, col, mut out, finish } = self;
+        let Run { x, weight, col, out } = self;
         let k = x.cols;
         let (cols, stride) = (out.cols(), weight.stride * weight.dtype().size());
         for from in (0..cols).step_by(D::DOT_COLS) {
@@ -46,9 +46,6 @@ impl DotOp for Run<'_, '_> {
             for i in 0..x.rows {
                 dots.dot_floats(strip, x.row(i), &mut out.row(i)[from..from + strip.cols]);
             }
-        }
-        for i in 0..x.rows {
-            finish.apply(dots.lanes(), i, col, out.row(i));
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use half::{bf16, f16};
 
-use super::bytes::{self, ByteLanes, Bytes, Left, Sums, Tiles};
+use super::bytes::{self, Bytes, DIGITS, Left, STEP, Sums, Tiles};
 use super::dots::{Dots, Integer, Panel, QUAD, QUADS, Row, Strip};
 use super::lanes::K_BLOCK;
 use super::portable::Portable;
@@ -12,54 +12,6 @@ use crate::weights::Dtype;
 const DOT_COLS: usize = 4;
 const COLS: usize = 8;
 const TILE_ROWS: usize = 4;
-/// Sums of one vector of bytes.
-const N: usize = 8;
-
-impl ByteLanes for Portable {
-    type Quads = [[i8; QUAD]; N];
-    type Sums = [i32; N];
-    const N: usize = N;
-    const OFFSET: i32 = 0;
-
-    #[inline(always)]
-    fn zero(self) -> Self::Sums {
-        [0; N]
-    }
-
-    #[inline(always)]
-    fn load_quads(self, bytes: &[u8]) -> Self::Quads {
-        let quads = &bytes[..QUAD * N].as_chunks::<QUAD>().0;
-        core::array::from_fn(|j| quads[j].map(|byte| byte as i8))
-    }
-
-    #[inline(always)]
-    fn offset(self, stored: Self::Quads) -> Self::Quads {
-        stored
-    }
-
-    #[inline(always)]
-    fn splat_quad(self, bytes: [u8; QUAD]) -> Self::Quads {
-        [bytes.map(|byte| byte as i8); N]
-    }
-
-    #[inline(always)]
-    fn add_quads(self, mut sums: Self::Sums, w: Self::Quads, x: Self::Quads) -> Self::Sums {
-        for (sum, (w, x)) in sums.iter_mut().zip(w.iter().zip(&x)) {
-            *sum += w.iter().zip(x).map(|(&w, &x)| i32::from(w) * i32::from(x)).sum::<i32>();
-        }
-        sums
-    }
-
-    #[inline(always)]
-    fn store_sums(self, sums: Self::Sums, out: &mut [i32]) {
-        out[..N].copy_from_slice(&sums);
-    }
-
-    #[inline(always)]
-    fn total(self, sums: Self::Sums) -> i32 {
-        sums.iter().sum()
-    }
-}
 
 impl Bytes for Portable {
     const COLS: usize = COLS;
@@ -68,7 +20,7 @@ impl Bytes for Portable {
 
     #[inline(always)]
     fn dot_bytes(self, strip: Strip<()>, x: Left, out: &mut Sums) {
-        bytes::dot::<Self, DOT_COLS>(self, strip, x, out);
+        dot_bytes(strip, x, out);
     }
 
     #[inline(always)]
@@ -86,7 +38,7 @@ impl Bytes for Portable {
 impl Tiles for Portable {
     #[inline(always)]
     fn tile_bytes(&self, rows: usize, x: Left, panel: &[u8], _ahead: &[u8], adds: bool, c: &mut [i32]) {
-        bytes::tile::<Self, 4, { COLS / N }>(*self, rows, x, panel, adds, c);
+        tile_bytes(rows, x, panel, adds, c);
     }
 }
 
@@ -140,6 +92,44 @@ impl Dots for Portable {
                     *c += sum as f32 * scale * row.scales[first + group];
                 }
             }
+        }
+    }
+}
+
+/// [`Bytes::dot_bytes`].
+fn dot_bytes(strip: Strip<()>, x: Left, out: &mut Sums) {
+    *out = Sums::default();
+    for j in 0..strip.cols {
+        let row = &strip.bytes[j * strip.stride..][..strip.k];
+        for (w, x) in row.chunks(STEP).zip(x.cells.chunks_exact(DIGITS * STEP)) {
+            let digits = x.chunks_exact(STEP);
+            for (sums, x) in out.iter_mut().zip(digits) {
+                sums[j] +=
+                    w.iter().zip(x).map(|(&w, &x)| i32::from(w as i8) * i32::from(x as i8)).sum::<i32>();
+            }
+        }
+    }
+}
+
+/// [`Tiles::tile_bytes`].
+fn tile_bytes(rows: usize, x: Left, panel: &[u8], adds: bool, c: &mut [i32]) {
+    for (i, c) in c.chunks_exact_mut(COLS).take(DIGITS * bytes::TILE_ROWS).enumerate() {
+        if i % bytes::TILE_ROWS >= rows {
+            continue;
+        }
+        let mut sums = [0; COLS];
+        let steps = x.cells.chunks_exact(DIGITS * bytes::TILE_ROWS * STEP);
+        for (x, panel) in steps.zip(panel.chunks_exact(STEP * COLS)) {
+            let quads = x[i * STEP..][..STEP].as_chunks::<QUAD>().0;
+            for (x, cells) in quads.iter().zip(panel.chunks_exact(COLS * QUAD)) {
+                for (sum, w) in sums.iter_mut().zip(cells.as_chunks::<QUAD>().0) {
+                    *sum +=
+                        w.iter().zip(x).map(|(&w, &x)| i32::from(w as i8) * i32::from(x as i8)).sum::<i32>();
+                }
+            }
+        }
+        for (c, sum) in c.iter_mut().zip(sums) {
+            *c = if adds { *c + sum } else { sum };
         }
     }
 }

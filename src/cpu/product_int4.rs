@@ -52,29 +52,29 @@ pub(super) fn product(
     let height = x.rows.div_ceil(x.rows.div_ceil(ROWS).max(1)).next_multiple_of(TILE_ROWS);
     // A product of integers counts half.
     let cost = x.rows.saturating_mul(n).saturating_mul(k.max(1)) / 2;
-    cpu.threads.blocks(cost, out, n, [height, STRIP], scratch, |scratch, [first, col], out| {
-        cpu.isa.run_dots(Run { weight, rows, first, col, out, finish, scratch });
+    cpu.threads.blocks(cost, out, n, [height, STRIP], scratch, |scratch, [first, col], mut out| {
+        cpu.isa.run_dots(Run { weight, rows, first, col, out: &mut out, scratch });
+        finish.block(cpu.isa, [first, col], &mut out);
     });
 }
 
 /// One piece of work: the columns from `col` on of the rows from `first` on.
-struct Run<'a, 'b> {
+struct Run<'a, 'b, 'c> {
     weight: &'b Quantised,
     /// All rows, quantised.
     rows: &'b [f32],
     first: usize,
     col: usize,
-    out: Block<'a>,
-    finish: &'b Finish<'b>,
+    out: &'c mut Block<'a>,
     scratch: &'b mut [f32],
 }
 
-impl DotOp for Run<'_, '_> {
+impl DotOp for Run<'_, '_, '_> {
     type Out = ();
 
     #[inline(always)]
     fn run<D: Dots>(self, dots: D) {
-        let Run { weight, rows, first, col, mut out, finish, scratch } = self;
+        let Run { weight, rows, first, col, out, scratch } = self;
         let [_, k] = weight.sizes();
         let (count, cols) = (out.rows(), out.cols());
         let strip = strip(weight, col, cols);
@@ -88,11 +88,8 @@ impl DotOp for Run<'_, '_> {
             }
         } else {
             for from in (0..cols).step_by(D::COLS) {
-                panels(dots, strip.columns(from, D::COLS), of_row, from, scratch, &mut out);
+                panels(dots, strip.columns(from, D::COLS), of_row, from, scratch, out);
             }
-        }
-        for i in 0..count {
-            finish.apply(dots.lanes(), first + i, col, out.row(i));
         }
     }
 }

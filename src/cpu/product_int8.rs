@@ -20,6 +20,8 @@ use crate::weights::Quantised;
 
 /// Output columns of one piece of work; a multiple of every width of panels and dots.
 const STRIP: usize = 64;
+/// Words of the scales of columns, and of some that do not exist.
+const FACTORS: usize = STRIP + MAX_COLS;
 /// Words of the sums of a tile.
 const SUMS: usize = DIGITS * TILE_ROWS * MAX_COLS;
 /// Steps of `k` over which all tiles of a piece pass before the next ones: a panel of 32 KB stays in the nearest cache.
@@ -28,11 +30,11 @@ const BLOCK: usize = 16;
 /// Words of scratch for one worker: scales of columns, a panel and its sums.
 fn share(rows: usize, k: usize) -> usize {
     if rows <= FEW {
-        return STRIP;
+        return FACTORS;
     }
     let steps = k.div_ceil(STEP);
     let tiles = if steps > BLOCK { rows.min(fit(k)).div_ceil(TILE_ROWS) } else { 1 };
-    STRIP + steps * LINE * MAX_COLS + tiles * SUMS
+    FACTORS + steps * LINE * MAX_COLS + tiles * SUMS
 }
 
 /// Elements of scratch that [`product`] takes for `rows` rows of `k` elements. More rows never need less.
@@ -108,7 +110,7 @@ impl DotOp for Run<'_, '_> {
         let Run { weight, packed, layout, left, first, col, mut out, finish, scratch } = self;
         let ([_, k], lanes) = (weight.sizes(), dots.lanes());
         let (count, cols) = (out.rows(), out.cols());
-        let (factors, scratch) = scratch.split_at_mut(STRIP);
+        let (factors, scratch) = scratch.split_at_mut(FACTORS);
         let scales = weight.scales();
         let bytes = &scales.bytes()[col * scales.dtype().size()..];
         lanes.convert(scales.dtype(), bytes, &mut factors[..cols]);
@@ -117,31 +119,20 @@ impl DotOp for Run<'_, '_> {
             Strip { bytes, stride: k, cols: most.min(cols - from), k, kind: () }
         };
         let tile = |i: usize| layout.tile(&left[i * layout.words..][..layout.words]);
-        if layout.height == 1 {
-            for from in (0..cols).step_by(D::SIDE) {
-                let (strip, factors) = (strip(from, D::SIDE), &factors[from..from + D::SIDE]);
-                for i in 0..count {
-                    let ((x, scales), mut sums) = (tile(i), [[0; MAX_COLS]; DIGITS]);
-                    dots.dot_bytes(strip, x, &mut sums);
-                    let out = &mut out.row(i)[from..from + strip.cols];
-                    scale(&sums[0], &sums[1], scales[0], factors, out);
-                }
-            }
-            for i in 0..count {
-                finish.apply(lanes, i, col, out.row(i));
-            }
-            return;
-        }
         let steps = k.div_ceil(STEP);
-        let (panel, sums) = scratch.split_at_mut(steps * LINE * MAX_COLS);
+        // Rows that are tiles of their own go over the weight where it lies.
+        let few = layout.height == 1;
+        let (width, block) = if few { (D::SIDE, steps.max(1)) } else { (D::COLS, BLOCK) };
+        let (panel, sums) = scratch.split_at_mut(if few { 0 } else { steps * LINE * MAX_COLS });
         let (panel, sums): (&mut [u8], &mut [i32]) =
             (bytemuck::cast_slice_mut(panel), bytemuck::cast_slice_mut(sums));
         let tiles = dots.tiles_of_bytes();
-        for from in (0..cols).step_by(D::COLS) {
-            let (strip, factors) = (strip(from, D::COLS), &factors[from..from + D::COLS]);
+        for from in (0..cols).step_by(width) {
+            let (strip, factors) = (strip(from, width), &factors[from..from + D::COLS]);
             // What comes next is brought nearer, some of it beside each tile.
             let size = k.next_multiple_of(STEP) * D::COLS;
             let (panel, next) = match packed {
+                _ if few => (&*panel, &[][..]),
                 Some(packed) => packed[quotient(col + from, D::COLS) * size..].split_at(size),
                 None => {
                     dots.pack_bytes(strip, panel);
@@ -151,26 +142,34 @@ impl DotOp for Run<'_, '_> {
             let next = &next[..next.len().min(size)];
             let calls = count.div_ceil(TILE_ROWS) * steps.div_ceil(BLOCK);
             let mut next = next.chunks(quotient(next.len() + calls, calls).max(1));
-            for block in (0..steps.max(1)).step_by(BLOCK) {
-                let ends = block + BLOCK >= steps;
-                for start in (0..count).step_by(TILE_ROWS) {
-                    let rows = TILE_ROWS.min(count - start);
-                    let (x, scales) = tile((first + start) / TILE_ROWS);
-                    let part = |step: usize| block * step..(block + BLOCK).min(steps) * step;
-                    let x = Left { cells: &x.cells[part(DIGITS * TILE_ROWS * STEP)], ..x };
-                    let at = if steps > BLOCK { start / TILE_ROWS * SUMS } else { 0 };
-                    let sums = &mut sums[at..at + SUMS];
-                    for i in 0..if ends { rows } else { 0 } {
-                        let (row, cells) = (first + start + i, &out.row(start + i)[from..from + strip.cols]);
-                        tiles.bring(bytemuck::cast_slice(cells));
-                        tiles.bring(bytemuck::cast_slice(finish.residual(row, col + from, strip.cols)));
-                    }
-                    let ahead = next.next().unwrap_or(&[]);
-                    tiles.tile_bytes(rows, x, &panel[part(STEP * D::COLS)], ahead, block > 0, sums);
-                    if !ends {
+            for begin in (0..steps.max(1)).step_by(block) {
+                let end = begin + block;
+                for start in (0..count).step_by(layout.height) {
+                    let rows = layout.height.min(count - start);
+                    let (x, scales) = tile(quotient(first + start, layout.height));
+                    let mut of_row = [[0; MAX_COLS]; DIGITS];
+                    let (high, low) = if few {
+                        dots.dot_bytes(strip, x, &mut of_row);
+                        (&of_row[0][..], &of_row[1][..])
+                    } else {
+                        let part = |step: usize| begin * step..end.min(steps) * step;
+                        let x = Left { cells: &x.cells[part(DIGITS * TILE_ROWS * STEP)], ..x };
+                        let at = if steps > BLOCK { start / TILE_ROWS * SUMS } else { 0 };
+                        let sums = &mut sums[at..at + SUMS];
+                        for i in 0..if end >= steps { rows } else { 0 } {
+                            let (row, cells) =
+                                (first + start + i, &out.row(start + i)[from..from + strip.cols]);
+                            tiles.bring(bytemuck::cast_slice(cells));
+                            tiles.bring(bytemuck::cast_slice(finish.residual(row, col + from, strip.cols)));
+                        }
+                        let ahead = next.next().unwrap_or(&[]);
+                        tiles.tile_bytes(rows, x, &panel[part(STEP * D::COLS)], ahead, begin > 0, sums);
+                        let (high, low) = sums.split_at(TILE_ROWS * D::COLS);
+                        (high, low)
+                    };
+                    if end < steps {
                         continue;
                     }
-                    let (high, low) = sums.split_at(TILE_ROWS * D::COLS);
                     for i in 0..rows {
                         let (high, low) = (&high[i * D::COLS..][..D::COLS], &low[i * D::COLS..]);
                         let mut cells = [0.0; MAX_COLS];
