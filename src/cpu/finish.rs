@@ -1,6 +1,8 @@
 //! What follows a product: `out = residual + scale * activation(y + bias)`, one row (or part of a row) at a time.
 #![forbid(unsafe_code)]
 
+use core::ops::Range;
+
 use super::Cpu;
 use super::blocks::Block;
 use super::isa::{Isa, Op};
@@ -101,7 +103,13 @@ impl<'a> Finish<'a> {
 
     /// Finishes all rows of a block, the products of output from row and column `[row, col]` on.
     pub(super) fn block(&self, isa: Isa, [row, col]: [usize; 2], out: &mut Block) {
-        isa.run(Rows { finish: self, row, col, out });
+        let all = [0..out.rows(), 0..out.cols()];
+        self.tile(isa, [row, col], all, out);
+    }
+
+    /// As [`Finish::block`], some rows and columns of it.
+    pub(super) fn tile(&self, isa: Isa, from: [usize; 2], of: [Range<usize>; 2], out: &mut Block) {
+        isa.run(Tile { finish: self, from, of, out });
     }
 
     #[inline(always)]
@@ -116,21 +124,22 @@ impl<'a> Finish<'a> {
     }
 }
 
-/// [`Finish::apply`] to all rows of a block.
-struct Rows<'a, 'b, 'c> {
+/// [`Finish::tile`].
+struct Tile<'a, 'b, 'c> {
     finish: &'c Finish<'b>,
-    row: usize,
-    col: usize,
+    from: [usize; 2],
+    of: [Range<usize>; 2],
     out: &'c mut Block<'a>,
 }
 
-impl Op for Rows<'_, '_, '_> {
+impl Op for Tile<'_, '_, '_> {
     type Out = ();
 
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) {
-        for i in 0..self.out.rows() {
-            self.finish.apply(lanes, self.row + i, self.col, self.out.row(i));
+        let Tile { finish, from: [row, col], of: [rows, cols], out } = self;
+        for i in rows {
+            finish.apply(lanes, row + i, col + cols.start, &mut out.row(i)[cols.clone()]);
         }
     }
 }

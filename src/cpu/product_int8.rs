@@ -12,7 +12,7 @@ use super::bytes::{DIGITS, Left, STEP, TILE_ROWS, Tiles};
 use super::digits::{BASE, FEW, LINE, Layout, quantise};
 use super::dots::{DotOp, Dots, MAX_COLS, Strip};
 use super::finish::Finish;
-use super::isa::second_level_cache;
+use super::isa::{Isa, second_level_cache};
 use super::lanes::Lanes;
 use super::mat::Mat;
 use crate::checked::quotient;
@@ -20,8 +20,6 @@ use crate::weights::Quantised;
 
 /// Output columns of one piece of work; a multiple of every width of panels and dots.
 const STRIP: usize = 64;
-/// Words of the scales of columns, and of some that do not exist.
-const FACTORS: usize = STRIP + MAX_COLS;
 /// Words of the sums of a tile.
 const SUMS: usize = DIGITS * TILE_ROWS * MAX_COLS;
 /// Steps of `k` over which all tiles of a piece pass before the next ones: a panel of 32 KB stays in the nearest cache.
@@ -30,11 +28,11 @@ const BLOCK: usize = 16;
 /// Words of scratch for one worker: scales of columns, a panel and its sums.
 fn share(rows: usize, k: usize) -> usize {
     if rows <= FEW {
-        return FACTORS;
+        return STRIP;
     }
     let steps = k.div_ceil(STEP);
     let tiles = if steps > BLOCK { rows.min(fit(k)).div_ceil(TILE_ROWS) } else { 1 };
-    FACTORS + steps * LINE * MAX_COLS + tiles * SUMS
+    STRIP + steps * LINE * MAX_COLS + tiles * SUMS
 }
 
 /// Elements of scratch that [`product`] takes for `rows` rows of `k` elements. More rows never need less.
@@ -69,7 +67,18 @@ pub(super) fn product(
     let cost = x.rows.saturating_mul(n).saturating_mul(k.max(1)) / 2;
     let height = height(x.rows, n, k);
     cpu.threads.blocks(cost, out, n, [height, STRIP], scratch, |scratch, [first, col], out| {
-        cpu.isa.run_dots(Run { weight, packed, layout, left, first, col, out, finish, scratch });
+        cpu.isa.run_dots(Run {
+            isa: cpu.isa,
+            weight,
+            packed,
+            layout,
+            left,
+            first,
+            col,
+            out,
+            finish,
+            scratch,
+        });
     });
 }
 
@@ -89,6 +98,7 @@ fn fit(k: usize) -> usize {
 
 /// One piece of work: the columns from `col` on of the rows from `first` on.
 struct Run<'a, 'b> {
+    isa: Isa,
     weight: &'b Quantised,
     /// Its panels, packed before.
     packed: Option<&'b [u8]>,
@@ -107,13 +117,13 @@ impl DotOp for Run<'_, '_> {
 
     #[inline(always)]
     fn run<D: Dots>(self, dots: D) {
-        let Run { weight, packed, layout, left, first, col, mut out, finish, scratch } = self;
-        let ([_, k], lanes) = (weight.sizes(), dots.lanes());
+        let Run { isa, weight, packed, layout, left, first, col, mut out, finish, scratch } = self;
+        let [_, k] = weight.sizes();
         let (count, cols) = (out.rows(), out.cols());
-        let (factors, scratch) = scratch.split_at_mut(FACTORS);
+        let (factors, scratch) = scratch.split_at_mut(STRIP);
         let scales = weight.scales();
         let bytes = &scales.bytes()[col * scales.dtype().size()..];
-        lanes.convert(scales.dtype(), bytes, &mut factors[..cols]);
+        dots.lanes().convert(scales.dtype(), bytes, &mut factors[..cols]);
         let strip = |from: usize, most: usize| {
             let bytes = &weight.bytes()[(col + from) * k..];
             Strip { bytes, stride: k, cols: most.min(cols - from), k, kind: () }
@@ -128,7 +138,8 @@ impl DotOp for Run<'_, '_> {
             (bytemuck::cast_slice_mut(panel), bytemuck::cast_slice_mut(sums));
         let tiles = dots.tiles_of_bytes();
         for from in (0..cols).step_by(width) {
-            let (strip, factors) = (strip(from, width), &factors[from..from + D::COLS]);
+            let strip = strip(from, width);
+            let factors = &factors[from..from + strip.cols];
             // What comes next is brought nearer, some of it beside each tile.
             let size = k.next_multiple_of(STEP) * D::COLS;
             let (panel, next) = match packed {
@@ -171,13 +182,16 @@ impl DotOp for Run<'_, '_> {
                         continue;
                     }
                     for i in 0..rows {
-                        let (high, low) = (&high[i * D::COLS..][..D::COLS], &low[i * D::COLS..]);
-                        let mut cells = [0.0; MAX_COLS];
-                        // Columns that do not exist as well: their number is a constant.
-                        scale(high, low, scales[i], factors, &mut cells);
-                        let out = &mut out.row(start + i)[from..from + strip.cols];
-                        finish.write(lanes, first + start + i, col + from, &cells[..strip.cols], out);
+                        let (high, low) = (&high[i * D::COLS..], &low[i * D::COLS..]);
+                        scale(
+                            high,
+                            low,
+                            scales[i],
+                            factors,
+                            &mut out.row(start + i)[from..from + strip.cols],
+                        );
                     }
+                    finish.tile(isa, [first, col], [start..start + rows, from..from + strip.cols], &mut out);
                 }
             }
         }
