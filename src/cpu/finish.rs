@@ -74,24 +74,6 @@ impl<'a> Finish<'a> {
         self.residual.map_or(&[], |residual| &residual.row(row)[col..col + cols])
     }
 
-    /// Finishes `sums`, the products of output row `row` from column `col` on, into `out` of the same length.
-    #[inline(always)]
-    pub(super) fn write<L: Lanes>(&self, lanes: L, row: usize, col: usize, sums: &[f32], out: &mut [f32]) {
-        let bias = self.bias.map(|bias| &bias[col..col + sums.len()]);
-        let biased = |sum, bias: Option<L::V>| bias.map_or(sum, |bias| lanes.add(sum, bias));
-        let whole = sums.len() / L::N * L::N;
-        for at in (0..whole).step_by(L::N) {
-            let bias = bias.map(|bias| lanes.load(&bias[at..at + L::N]));
-            lanes.store(biased(lanes.load(&sums[at..at + L::N]), bias), &mut out[at..at + L::N]);
-        }
-        if whole < sums.len() {
-            let bias = bias.map(|bias| lanes.load_partial(&bias[whole..]));
-            let out = &mut out[whole..sums.len()];
-            lanes.store_partial(biased(lanes.load_partial(&sums[whole..]), bias), out);
-        }
-        self.after_bias(lanes, row, col, out);
-    }
-
     /// Finishes `out`, which holds the products of output row `row` from column `col` on.
     #[inline(always)]
     pub(super) fn apply<L: Lanes>(&self, lanes: L, row: usize, col: usize, out: &mut [f32]) {

@@ -217,6 +217,19 @@ pub(super) struct Avx512Vnni(pub(super) Avx512);
 #[derive(Clone, Copy)]
 pub(super) struct Avx512Amx(pub(super) Avx512Vnni);
 
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
+impl Avx512Amx {
+    /// Runs `op` compiled for AVX-512, where no other instruction set can come.
+    pub(super) fn run<O: Op>(self, op: O) -> O::Out {
+        #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c")]
+        fn avx512<O: Op>(op: O) -> O::Out {
+            op.run(Avx512(()))
+        }
+        // SAFETY: `self` proves AVX-512.
+        unsafe { avx512(op) }
+    }
+}
+
 /// Proof that NEON may be used: the target has it.
 #[cfg(all(target_arch = "aarch64", target_feature = "neon", not(miri)))]
 #[derive(Clone, Copy)]

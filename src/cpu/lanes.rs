@@ -156,6 +156,19 @@ pub(super) fn map_in_place<L: Lanes, M: Map>(lanes: L, x: &mut [f32], map: M) {
     }
 }
 
+/// Copies a few vectors, for which a call of `memmove` would cost more than the copy; lengths are equal.
+#[inline(always)]
+pub(super) fn copy<L: Lanes>(lanes: L, from: &[f32], to: &mut [f32]) {
+    let (mut from, mut to) = (from.chunks_exact(L::N), to.chunks_exact_mut(L::N));
+    for (from, to) in (&mut from).zip(&mut to) {
+        lanes.store(lanes.load(from), to);
+    }
+    let (from, to) = (from.remainder(), to.into_remainder());
+    if !to.is_empty() {
+        lanes.store_partial(lanes.load_partial(from), to);
+    }
+}
+
 /// A function of two vectors.
 pub(super) trait Zip: Copy {
     /// The function; must be `#[inline(always)]`.

@@ -13,7 +13,7 @@ use super::Cpu;
 use super::blocks::Block;
 use super::finish::Finish;
 use super::isa::{Isa, Op, second_level_cache};
-use super::lanes::{Accumulate, K_BLOCK, Lanes, LeftRows, MAX_PANEL, MAX_TILE_ROWS};
+use super::lanes::{Accumulate, K_BLOCK, Lanes, LeftRows, MAX_PANEL, MAX_TILE_ROWS, copy};
 #[cfg(feature = "finetune")]
 use super::mat::Elements;
 use super::mat::{Mat, Rows};
@@ -111,15 +111,8 @@ impl Right<'_> {
             Right::Columns(matrix) => {
                 for (i, cells) in panel[..k * L::PANEL].chunks_exact_mut(L::PANEL).enumerate() {
                     let from = &matrix.row(first + i)[col..col + cols];
-                    if cols == L::PANEL {
-                        // A call of `memmove` for so few costs more than the copy.
-                        for (from, to) in from.chunks_exact(L::N).zip(cells.chunks_exact_mut(L::N)) {
-                            lanes.store(lanes.load(from), to);
-                        }
-                        continue;
-                    }
                     let (head, tail) = cells.split_at_mut(cols);
-                    head.copy_from_slice(from);
+                    copy(lanes, from, head);
                     tail.fill(0.0);
                 }
             }
@@ -236,7 +229,8 @@ pub(super) fn product(
             let next = col + plan.cols * workers;
             let next = [next.min(n), plan.cols.min(n.saturating_sub(next))];
             let tile = plan.tile[0];
-            cpu.isa.run(Run { first: row, col, out, right, k, copied, slab, tile, next, finish, scratch });
+            let isa = cpu.isa;
+            isa.run(Run { isa, first: row, col, out, right, k, copied, slab, tile, next, finish, scratch });
         });
     }
 }
@@ -282,6 +276,7 @@ impl Op for Interleave<'_> {
 
 /// One piece of work: rows `first..` of the slab, columns `col..` of the output.
 struct Run<'a, 'b> {
+    isa: Isa,
     first: usize,
     col: usize,
     out: Block<'a>,
@@ -303,7 +298,8 @@ impl Op for Run<'_, '_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) {
-        let Run { first, col, mut out, right, k, copied, slab, tile: per_tile, next, finish, scratch } = self;
+        let Run { isa, first, col, mut out, right, k, copied, slab, tile: per_tile, next, finish, scratch } =
+            self;
         let [slab_first, slab_rows] = slab;
         let (rows, cols) = (out.rows(), out.cols());
         let (panels, sums) = scratch.split_at_mut(PANELS);
@@ -340,11 +336,10 @@ impl Op for Run<'_, '_> {
             }
         }
         for row in 0..rows {
-            let out = out.row(row);
-            for (panel, out) in out.chunks_mut(L::PANEL).enumerate() {
-                let sums = &sums[(panel * rows + row) * L::PANEL..][..out.len()];
-                finish.write(lanes, slab_first + first + row, col + panel * L::PANEL, sums, out);
+            for (panel, out) in out.row(row).chunks_mut(L::PANEL).enumerate() {
+                copy(lanes, &sums[(panel * rows + row) * L::PANEL..][..out.len()], out);
             }
+            finish.tile(isa, [slab_first + first, col], [row..row + 1, 0..cols], &mut out);
         }
     }
 }

@@ -10,8 +10,8 @@ use super::Cpu;
 use super::amx_thirds::{AHEAD, PAIRS, PANEL, ROWS, THIRDS};
 use super::blocks::Block;
 use super::finish::{Finish, Sum};
-use super::isa::{Avx512Amx, Op, second_level_cache};
-use super::lanes::{K_BLOCK, Lanes, zip_in_place};
+use super::isa::{Avx512Amx, Isa, Op, second_level_cache};
+use super::lanes::{K_BLOCK, Lanes, copy, zip_in_place};
 use super::mat::Mat;
 use super::packed::Packed;
 use crate::checked::{quotient, remainder};
@@ -101,7 +101,8 @@ pub(super) fn product(
         let cost = slab[1].saturating_mul(n).saturating_mul(k.max(1));
         cpu.threads.blocks(cost, out, n, [plan.rows, plan.cols], scratch, |scratch, [row, col], out| {
             let pairs = [row / ROWS, pairs];
-            cpu.isa.run(Run { unit, first: slab[0] + row, col, out, right, split, pairs, finish, scratch });
+            let isa = cpu.isa;
+            unit.run(Run { isa, unit, first: slab[0] + row, col, out, right, split, pairs, finish, scratch });
         });
     }
 }
@@ -121,6 +122,7 @@ fn split_rows(cpu: &Cpu, unit: Avx512Amx, left: Mat, [first, rows]: [usize; 2], 
 
 /// One piece of work.
 struct Run<'a, 'b> {
+    isa: Isa,
     unit: Avx512Amx,
     /// First row and column of the output.
     first: usize,
@@ -139,8 +141,18 @@ impl Op for Run<'_, '_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) {
-        let Run { unit, first, col, mut out, right, split, pairs: [first_pair, of_slab], finish, scratch } =
-            self;
+        let Run {
+            isa,
+            unit,
+            first,
+            col,
+            mut out,
+            right,
+            split,
+            pairs: [first_pair, of_slab],
+            finish,
+            scratch,
+        } = self;
         let (rows, cols, [_, k]) = (out.rows(), out.cols(), right.sizes());
         let (panels, pairs) = (cols.div_ceil(PANEL), rows.div_ceil(ROWS));
         let padded = pairs * ROWS;
@@ -185,9 +197,9 @@ impl Op for Run<'_, '_> {
         });
         for row in 0..rows {
             for (panel, out) in out.row(row).chunks_mut(PANEL).enumerate() {
-                let sums = &sums[(panel * padded + row) * PANEL..][..out.len()];
-                finish.write(lanes, first + row, col + panel * PANEL, sums, out);
+                copy(lanes, &sums[(panel * padded + row) * PANEL..][..out.len()], out);
             }
+            finish.tile(isa, [first, col], [row..row + 1, 0..cols], &mut out);
         }
     }
 }
