@@ -179,10 +179,10 @@ impl Cpu {
         Cpu { exact, ..self }
     }
 
-    /// With `packed`, the weights of linear layers in `f32` and in eight bits are copied when they are loaded, in the order in which products
-    /// read them for this instruction set: products of more than a few rows in `f32` then take about 0.8 times as long, and 0.6
-    /// times with [`Isa::Avx512Amx`], whose matrix unit multiplies them. The copies take as much memory as the tensors, which stay
-    /// mapped. The bits of the results are the same but for the matrix unit, whose sums have another order: they are as exact.
+    /// With `packed`, the weights of linear layers in `f32` and in eight bits are copied when they are loaded, in the order in
+    /// which products read them for this instruction set: products of more than a few rows in `f32` then take about 0.8 times as
+    /// long, and 0.6 times with [`Isa::Avx512Amx`], whose matrix unit multiplies them. The copies take as much memory as the
+    /// tensors, which stay mapped. The bits of the results are the same but for the matrix unit, whose sums have another order: they are as exact.
     pub fn with_packed_weights(self, packed: bool) -> Cpu {
         Cpu { packs: packed, ..self }
     }
