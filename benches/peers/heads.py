@@ -1,16 +1,22 @@
 """The decoder heads in PyTorch, put together from transformers' own modules, at the sizes of the reference's configurations.
 
     python heads.py export DIR
+    cargo build --release --example time
+    python heads.py compare DIR --ours target/release/examples/time [--works box_tower,mask_tower] [--rounds 10]
 
-writes `DIR/WORK` for every entry of WORKS: a model directory with random weights, the head's inputs and what PyTorch makes of
-them, so that the same head can be run, compared and timed by `examples/module --time N`; `run(WORK, THREADS)` gives PyTorch's side.
+`export` writes `DIR/WORK` for every entry of WORKS: a model directory with random weights, the head's inputs and what PyTorch
+makes of them (`examples/module` runs the same head on them and writes what it computes). `compare` lets both sides run in turn, each
+in a process of its own, and prints our time over PyTorch's.
 
 The maps: with the tower the stages of a ConvNeXt at 512 pixels (192, 384 and 768 channels at 128, 64 and 32 cells a side)
 and the features of a ViT-L/14-336 (1024 channels, 24 cells); without it layers 8, 16 and 23 of the ViT.
 """
+import argparse
 import json
 import pathlib
+import statistics
 import sys
+import time
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +24,8 @@ import transformers as hf
 from torch import nn
 from transformers.models.detr.modeling_detr import DetrDecoder
 from transformers.models.maskformer.modeling_maskformer import MaskFormerPixelDecoder, MaskformerMLPPredictionHead
+
+from interleave import Engine
 
 TOWER = [(192, 128), (384, 64), (768, 32), (1024, 24)]
 PLAIN = [(1024, 24)] * 3
@@ -206,9 +214,64 @@ def export(work, folder):
     save_file({key: value[0].contiguous() for key, value in made.items()}, folder / "outputs.safetensors")
 
 
+def serve(work, threads):
+    """PyTorch's side of `compare`: one run for every line of standard input."""
+    once = run(work, threads)
+    once()
+    once()
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        once()
+        print(f"ms {(time.perf_counter() - start) * 1e3:.3f}", flush=True)
+
+
+def compare(work, arguments):
+    threads = str(arguments.threads)
+    isa = ["--isa", arguments.isa] if arguments.isa else []
+    ours = Engine("triplet", [arguments.ours, "heads", "--model", f"{arguments.dir}/{work}", "--threads", threads, "--step"] + isa)
+    torch_side = Engine("torch", [sys.executable, __file__, "serve", work, threads])
+    for index in range(arguments.rounds + 1):
+        for engine in (ours, torch_side):
+            engine.step(counts=index > 0)
+        ours.roof()
+    for engine in (ours, torch_side):
+        engine.end()
+    def ratio(of):
+        return of(ours.wall) / of(torch_side.wall)
+    fraction = dict(word.split("=") for word in ours.result.split()[1:])["fraction_of_roof"]
+    print(f"{work:14s} ours {min(ours.wall):8.1f} {statistics.median(ours.wall):8.1f}  torch {min(torch_side.wall):8.1f} "
+          f"{statistics.median(torch_side.wall):8.1f}  ratio {ratio(min):.3f} {ratio(statistics.median):.3f}  "
+          f"processor {min(ours.cpu) / min(torch_side.cpu):.3f}  of the FMA rate {fraction}", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("export").add_argument("dir")
+    side = commands.add_parser("serve")
+    side.add_argument("work", choices=WORKS)
+    side.add_argument("threads", type=int)
+    both = commands.add_parser("compare")
+    both.add_argument("dir")
+    both.add_argument("--ours", required=True, metavar="BINARY")
+    both.add_argument("--works", default=",".join(WORKS))
+    both.add_argument("--rounds", type=int, default=10)
+    both.add_argument("--threads", type=int, default=2)
+    both.add_argument("--isa")
+    arguments = parser.parse_args()
+    if arguments.command == "serve":
+        return serve(arguments.work, arguments.threads)
+    if arguments.command == "compare":
+        print("milliseconds: minimum and median of each, then our time over PyTorch's by minima and by medians")
+    for work in (arguments.works.split(",") if arguments.command == "compare" else WORKS):
+        if arguments.command == "compare":
+            compare(work, arguments)
+        else:
+            export(work, arguments.dir)
+            print(work)
+    return 0
+
+
 if __name__ == "__main__":
-    if len(sys.argv) != 3 or sys.argv[1] != "export":
-        sys.exit(__doc__)
-    for name in WORKS:
-        export(name, sys.argv[2])
-        print(name)
+    sys.exit(main())

@@ -3,6 +3,7 @@
 //!     cargo run --release --example time -- vit --model l14_336 --threads 2 --runs 8
 //!     cargo run --release --example time -- vit --weights vit.safetensors --config vit.json
 //!     cargo run --release --example time -- llm --model llama_1b --dtype int8 --work decode --threads 2
+//!     cargo run --release --example time -- heads --model DIR/pose20_tower --threads 2
 //!     cargo run --release --example time -- open --model DIR
 //!     cargo run --release --example time -- linear --layer vit_l14_336
 //!     cargo run --release --example time -- answer --threads 2 --runs 2000
@@ -14,6 +15,8 @@
 //! activations of the blocks' linear layers are integers, and the cosine of the features with those of `f32` is printed;
 //! `--outliers` makes one channel in a hundred 30 times as large first. `answer` asks the shipped model (or `--model`) the same
 //! question about the same picture, and names the slowest answers with how often the system took a thread off its core.
+//!
+//! `heads` takes a directory with a decoder head, feature maps and latents that `benches/peers/heads.py export` has written.
 //!
 //! `llm` takes the sizes of TinyLlama (`llama_1b`) or of Llama-2-7B (`llama_7b`) with random weights in `f32`, `f16`, `int8` or
 //! `int4`, reads a prompt of 512 tokens (`prefill`) or writes 8 tokens after 64 or `--held` (`decode`), with keys and values in
@@ -34,6 +37,7 @@ mod answer;
 mod arguments;
 mod bandwidth;
 mod clock;
+mod heads;
 mod integers;
 mod linear;
 mod llm;
@@ -44,6 +48,9 @@ mod roof;
 #[allow(dead_code)]
 #[path = "../../tests/common/shapes.rs"]
 mod shapes;
+#[allow(dead_code)]
+#[path = "../module/tensors.rs"]
+mod tensors;
 mod vit;
 mod vit_shapes;
 
@@ -56,6 +63,7 @@ use triplet::cpu::{Cpu, Isa};
 const USAGE: &str = "\
 time vit   [--model b16_224|l14_336] [--weights FILE] [--config FILE_OR_JSON] [--int8] [--outliers]
 time llm   [--model llama_1b|llama_7b] [--dtype f32|f16|int8|int4] [--work prefill|decode] [--held N] [--cache f32|f16|int8]
+time heads --model DIR
 time answer [--model DIR]
 time open  --model DIR [--make]
 time linear [--layer NAME]
@@ -82,6 +90,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     match work.as_deref() {
         Some("vit") => vit::time(&cpu, &arguments),
         Some("llm") => llm::time(&cpu, &arguments),
+        Some("heads") => heads::time(&cpu, &arguments),
         Some("open") => open::time(&cpu, &arguments),
         Some("answer") => answer::time(&cpu, &arguments),
         Some("linear") => linear::time(&cpu, &arguments),
