@@ -65,7 +65,7 @@ fn weight(cpu: &Cpu, n: usize, k: usize, seed: usize, int8: bool) -> Result<Weig
             scales,
         )?)?
     } else {
-        cpu.store_matrix(&tensor(&numbers, &[n, k])?, [n, k])?
+        cpu.store_matrix(&tensor(&numbers, &[n, k])?, [n, k], 1)?
     };
     Ok(Weight::new(stored, &[n, k]))
 }

@@ -178,12 +178,13 @@ pub trait Backend: Clone + Send + Sync {
     /// [`Error::Memory`] where a device cannot hold it.
     fn store(&self, tensor: &Tensor) -> Result<Self::Stored>;
 
-    /// As [`Backend::store`] for the weight `[n, k]` of a linear layer, of `sizes` `[n, k]`.
+    /// As [`Backend::store`] for the weight of a linear layer, of `sizes` `[n, k]` and 1 tap, or of a dense convolution of stride 1
+    /// with `taps` cells in its kernel, which follow each other for every one of its `k / taps` channels.
     ///
     /// # Errors
     /// [`Error::Memory`].
-    fn store_matrix(&self, tensor: &Tensor, sizes: [usize; 2]) -> Result<Self::Stored> {
-        let _ = sizes;
+    fn store_matrix(&self, tensor: &Tensor, sizes: [usize; 2], taps: usize) -> Result<Self::Stored> {
+        let _ = (sizes, taps);
         self.store(tensor)
     }
 

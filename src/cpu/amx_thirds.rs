@@ -18,12 +18,15 @@ use super::lanes::{K_BLOCK, LINE};
 const TILE_ROWS: usize = 16;
 /// Rows of a pair of tiles.
 pub(super) const ROWS: usize = 2 * TILE_ROWS;
+/// Words of a row of a tile: a step of one third.
+pub(super) const TILE_WORDS: usize = STEP / 2;
 /// Columns of a panel, two tiles.
 pub(super) const PANEL: usize = 32;
 /// Elements of `k` in a tile.
-const STEP: usize = 32;
-/// Words of a tile.
+pub(super) const STEP: usize = 32;
+/// Words of a tile, and of a pair.
 const TILE: usize = 256;
+const TWO_TILES: usize = 2 * TILE;
 /// Words of the thirds of [`ROWS`] rows, and of a panel: for every step three thirds of two tiles.
 pub(super) const THIRDS: usize = K_BLOCK / STEP * 6 * TILE;
 /// Bytes that [`Tiles::multiply`] brings nearer.
@@ -75,13 +78,25 @@ impl Avx512Amx {
         row: impl Fn(usize) -> &'a [f32],
         out: &mut [f32],
     ) {
-        let out = &mut out[..THIRDS];
         assert!(k <= K_BLOCK);
         for i in 0..ROWS {
             let row = if i < rows { &row(i)[..k] } else { &[] };
-            // SAFETY: `self` proves AVX-512; `out` has room for the thirds, and the row is one of `ROWS`.
-            unsafe { split_row(row, k.div_ceil(STEP), out.as_mut_ptr().add(i * STEP / 2)) }
+            self.split_row(
+                row,
+                k.div_ceil(STEP),
+                [TWO_TILES, 3 * TWO_TILES],
+                &mut out[i * TILE_WORDS..THIRDS],
+            );
         }
+    }
+
+    /// Writes the thirds of the elements of a row over `steps` steps, and zeros behind its end; `apart` are the words from third
+    /// to third and from step to step.
+    pub(super) fn split_row(self, row: &[f32], steps: usize, apart: [usize; 2], out: &mut [f32]) {
+        let last = steps.saturating_sub(1) * apart[1] + 2 * apart[0];
+        assert!(steps == 0 || out.len() >= last + TILE_WORDS);
+        // SAFETY: `self` proves AVX-512; the last words that are written are there.
+        unsafe { split_row(row, steps, apart, out.as_mut_ptr()) }
     }
 
     /// Writes the thirds of the pairs of elements `pairs` of a panel `[k][PANEL]`:
@@ -94,22 +109,43 @@ impl Avx512Amx {
     }
 }
 
+/// Split rows, one after the other; tiles read [`ROWS`] of them from the first on.
+#[derive(Clone, Copy)]
+pub(super) struct Left<'a> {
+    /// `[step][third][row][TILE_WORDS]`
+    pub(super) words: &'a [f32],
+    /// Words from third to third.
+    pub(super) third: usize,
+    /// Words from step to step.
+    pub(super) step: usize,
+}
+
+impl<'a> Left<'a> {
+    /// Rows as [`Avx512Amx::split_rows`] writes them.
+    pub(super) fn pair(words: &'a [f32]) -> Left<'a> {
+        Left { words, third: TWO_TILES, step: 3 * TWO_TILES }
+    }
+}
+
 impl Tiles<'_> {
     /// Products of `rows` split rows, at most [`ROWS`], and a split panel, `k` elements: `out[row][PANEL]`. There is room for
-    /// [`ROWS`] rows; those that are not there may be written. Meanwhile the first [`AHEAD`] bytes of `ahead` and of what follows
+    /// [`ROWS`] rows, and as many are read; those that are not there may be written. Meanwhile the first [`AHEAD`] bytes of `ahead` and of what follows
     /// it are brought into the second-level cache.
     pub(super) fn multiply(
         self,
         rows: usize,
-        left: &[f32],
+        left: Left,
         right: &[f32],
         k: usize,
         out: &mut [f32],
         ahead: &[u8],
     ) {
-        let (left, right, out) = (&left[..THIRDS], &right[..THIRDS], &mut out[..ROWS * PANEL]);
-        assert!(k <= K_BLOCK);
+        let (right, out) = (&right[..THIRDS], &mut out[..ROWS * PANEL]);
         let (steps, ahead) = (k.div_ceil(STEP).max(1), ahead.as_ptr());
+        let Left { words, third, step } = left;
+        assert!(k <= K_BLOCK && words.len() >= (steps - 1) * step + 2 * third + TWO_TILES);
+        let (left, step) = (words.as_ptr(), step * size_of::<f32>());
+        let (middle, last) = (left.wrapping_add(third), left.wrapping_add(2 * third));
         // SAFETY: `self` proves AMX and the shapes; the tiles lie inside the slices, whose lengths were checked: there are at
         // least one step and at most those of a block. What is brought nearer is not read.
         unsafe {
@@ -148,16 +184,16 @@ impl Tiles<'_> {
                     "prefetcht1 [{ahead} + 256]",
                     "prefetcht1 [{ahead} + 320]",
                     // Third and second third, with the panel's first.
-                    "tileloadd tmm4, [{left} + {row}*1 + 4096]",
-                    "tileloadd tmm5, [{left} + {row}*1 + 5120]",
+                    "tileloadd tmm4, [{last} + {row}*1]",
+                    "tileloadd tmm5, [{last} + {row}*1 + 1024]",
                     "tdpbf16ps tmm0, tmm4, tmm6",
                     "tdpbf16ps tmm2, tmm5, tmm6",
                     "tdpbf16ps tmm1, tmm4, tmm7",
                     "tdpbf16ps tmm3, tmm5, tmm7",
                     "prefetcht1 [{ahead} + 384]",
                     "prefetcht1 [{ahead} + 448]",
-                    "tileloadd tmm4, [{left} + {row}*1 + 2048]",
-                    "tileloadd tmm5, [{left} + {row}*1 + 3072]",
+                    "tileloadd tmm4, [{middle} + {row}*1]",
+                    "tileloadd tmm5, [{middle} + {row}*1 + 1024]",
                     "tdpbf16ps tmm0, tmm4, tmm6",
                     "tdpbf16ps tmm2, tmm5, tmm6",
                     "tdpbf16ps tmm1, tmm4, tmm7",
@@ -173,7 +209,9 @@ impl Tiles<'_> {
                     "tdpbf16ps tmm3, tmm5, tmm7",
                     "prefetcht1 [{ahead} + 640]",
                     "prefetcht1 [{ahead} + 704]",
-                    "add {left}, 6144",
+                    "add {left}, {step}",
+                    "add {middle}, {step}",
+                    "add {last}, {step}",
                     "add {right}, 6144",
                     "add {ahead}, 768",
                     "dec {steps}",
@@ -182,7 +220,10 @@ impl Tiles<'_> {
                     "tilestored [{out} + {line}*1 + 64], tmm1",
                     "tilestored [{out} + {line}*1 + 2048], tmm2",
                     "tilestored [{out} + {line}*1 + 2112], tmm3",
-                    left = inout(reg) left.as_ptr() => _,
+                    left = inout(reg) left => _,
+                    middle = inout(reg) middle => _,
+                    last = inout(reg) last => _,
+                    step = in(reg) step,
                     right = inout(reg) right.as_ptr() => _,
                     ahead = inout(reg) ahead => _,
                     out = in(reg) out.as_mut_ptr(),
@@ -219,12 +260,12 @@ impl Tiles<'_> {
                     "prefetcht1 [{ahead} + 256]",
                     "prefetcht1 [{ahead} + 320]",
                     // Third and second third, with the panel's first.
-                    "tileloadd tmm4, [{left} + {row}*1 + 4096]",
+                    "tileloadd tmm4, [{last} + {row}*1]",
                     "tdpbf16ps tmm0, tmm4, tmm6",
                     "tdpbf16ps tmm1, tmm4, tmm7",
                     "prefetcht1 [{ahead} + 384]",
                     "prefetcht1 [{ahead} + 448]",
-                    "tileloadd tmm4, [{left} + {row}*1 + 2048]",
+                    "tileloadd tmm4, [{middle} + {row}*1]",
                     "tdpbf16ps tmm0, tmm4, tmm6",
                     "tdpbf16ps tmm1, tmm4, tmm7",
                     "prefetcht1 [{ahead} + 512]",
@@ -236,14 +277,19 @@ impl Tiles<'_> {
                     "tdpbf16ps tmm1, tmm4, tmm7",
                     "prefetcht1 [{ahead} + 640]",
                     "prefetcht1 [{ahead} + 704]",
-                    "add {left}, 6144",
+                    "add {left}, {step}",
+                    "add {middle}, {step}",
+                    "add {last}, {step}",
                     "add {right}, 6144",
                     "add {ahead}, 768",
                     "dec {steps}",
                     "jnz 2b",
                     "tilestored [{out} + {line}*1], tmm0",
                     "tilestored [{out} + {line}*1 + 64], tmm1",
-                    left = inout(reg) left.as_ptr() => _,
+                    left = inout(reg) left => _,
+                    middle = inout(reg) middle => _,
+                    last = inout(reg) last => _,
+                    step = in(reg) step,
                     right = inout(reg) right.as_ptr() => _,
                     ahead = inout(reg) ahead => _,
                     out = in(reg) out.as_mut_ptr(),
@@ -267,12 +313,12 @@ fn third(x: __m512) -> (__m512i, __m512) {
     (high, _mm512_sub_ps(x, _mm512_castsi512_ps(high)))
 }
 
-/// Splits a row in `steps` steps; elements behind its end are 0.
+/// [`Avx512Amx::split_row`].
 ///
 /// # Safety
-/// AVX-512; `out` is a row of `steps` steps of [`THIRDS`].
+/// AVX-512; `out` has room for `steps` steps, `step` words apart, of three thirds, `third` words apart.
 #[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn split_row(row: &[f32], steps: usize, out: *mut f32) {
+unsafe fn split_row(row: &[f32], steps: usize, [third_apart, step_apart]: [usize; 2], out: *mut f32) {
     // Where the high halves of two vectors are.
     const ODD: [i16; 32] = {
         let mut odd = [0; 32];
@@ -301,7 +347,7 @@ unsafe fn split_row(row: &[f32], steps: usize, out: *mut f32) {
             for part in 0..3 {
                 let ((a, of_x), (b, of_y)) = (third(x), third(y));
                 let both = _mm512_permutex2var_epi16(a, high, b);
-                _mm512_storeu_si512(out.add((step * 3 + part) * 2 * TILE).cast(), both);
+                _mm512_storeu_si512(out.add(step * step_apart + part * third_apart).cast(), both);
                 (x, y) = (of_x, of_y);
             }
         }

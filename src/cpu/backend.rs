@@ -11,13 +11,13 @@ use super::mat::{Elements, Mat, Rows, Stored};
 use super::packed::Packed;
 use super::packed_int8::PackedInt8;
 use super::product::{self, Right, product};
-#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
-use super::product_thirds;
 use super::room::vector;
 use super::{
     activate, add, attention, cache, conv2d, depthwise, embedding, group_norm, layer_norm, matvec,
     product_int4, product_int8, resize, rms_norm, rope,
 };
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
+use super::{conv2d_thirds, product_thirds};
 use crate::arena::{Arena, Buffer, Room};
 use crate::backend::{
     Activation, Attention, Backend, CacheType, Conv, Epilogue, Grid, Matrix, Resize, SelectToken, Selected,
@@ -74,13 +74,15 @@ impl Backend for Cpu {
         Ok(Stored::Tensor(tensor.clone()))
     }
 
-    fn store_matrix(&self, tensor: &Tensor, sizes: [usize; 2]) -> Result<Stored> {
+    fn store_matrix(&self, tensor: &Tensor, sizes: [usize; 2], taps: usize) -> Result<Stored> {
         let elements = Size::product(&sizes)?.get();
         let whole = tensor.dtype() == Dtype::F32 && tensor.bytes().len() / size_of::<f32>() == elements;
-        if !self.packs || !whole || elements == 0 {
+        // Convolutions on vectors gather their windows in the order of the tensor.
+        let reads = taps == 1 || self.isa.has_matrix_unit() && sizes[1].is_multiple_of(taps);
+        if !self.packs || !whole || elements == 0 || !reads {
             return self.store(tensor);
         }
-        Ok(Stored::Packed(Packed::new(self, tensor, sizes)?))
+        Ok(Stored::Packed(Packed::new(self, tensor, sizes, taps)?))
     }
 
     fn store_quantised(&self, matrix: &Quantised) -> Result<Stored> {
@@ -245,7 +247,7 @@ impl Backend for Cpu {
         }
         #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
         if let (Stored::Packed(packed), Some(unit)) = (weight.stored(), self.isa.matrix_unit())
-            && packed.fits(self.isa, n, k)
+            && packed.fits(self.isa, [n, k, 1])
         {
             let scratch = of_finish + product_thirds::scratch(self, rows, packed);
             return self.matrix("linear", [rows, n], scratch, |out, scratch| {
@@ -256,7 +258,7 @@ impl Backend for Cpu {
             });
         }
         let right = match weight.stored() {
-            Stored::Packed(packed) if packed.fits(self.isa, n, k) && rows > matvec::FEW => {
+            Stored::Packed(packed) if packed.fits(self.isa, [n, k, 1]) && rows > matvec::FEW => {
                 Right::Packed(packed)
             }
             Stored::Tensor(_) | Stored::Packed(_) => Right::Weight(Rows::new(weight, n, k)?),
@@ -300,14 +302,28 @@ impl Backend for Cpu {
         let check::ConvSizes { kernel, channels, output } =
             check::conv2d(x, grid, weight, bias, conv, &epilogue)?;
         let elements = Elements::new(weight)?;
+        let of_finish = Finish::scratch(bias, &epilogue);
+        let k = x.cols().saturating_mul(kernel.cells());
+        #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
+        if let (Stored::Packed(packed), Some(unit)) = (weight.stored(), self.isa.matrix_unit())
+            && packed.fits(self.isa, [channels, k, kernel.cells()])
+            && conv.stride == 1
+        {
+            let own = conv2d_thirds::scratch(self, [kernel, output], [x.cols(), channels]);
+            let scratch = of_finish.saturating_add(own);
+            return self.matrix("conv2d", [output.cells(), channels], scratch, |out, scratch| {
+                let windows = Windows { x: Mat::new(x)?, grid, kernel, conv, output };
+                let mut room = Room::new(scratch);
+                let finish = Finish::new(self.isa, bias, &epilogue, &mut room)?;
+                conv2d_thirds::conv2d(self, unit, &windows, packed, &finish, room.rest(), out);
+                Ok(())
+            });
+        }
         let own = match conv.depthwise {
             true => depthwise::scratch(self, kernel.cells(), channels),
-            false => {
-                product::scratch(self, output.cells(), x.cols().saturating_mul(kernel.cells()), channels)
-            }
+            false => product::scratch(self, output.cells(), k, channels),
         };
-        let scratch = Finish::scratch(bias, &epilogue).saturating_add(own);
-        self.matrix("conv2d", [output.cells(), channels], scratch, |out, scratch| {
+        self.matrix("conv2d", [output.cells(), channels], of_finish.saturating_add(own), |out, scratch| {
             let windows = Windows { x: Mat::new(x)?, grid, kernel, conv, output };
             let mut room = Room::new(scratch);
             let finish = Finish::new(self.isa, bias, &epilogue, &mut room)?;

@@ -84,10 +84,15 @@ impl Isa {
         }
     }
 
+    /// Whether there is [`Isa::matrix_unit`].
+    pub(super) fn has_matrix_unit(self) -> bool {
+        self == Isa::Avx512Amx && self.is_available()
+    }
+
     /// The matrix unit, where this instruction set has one.
     #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
     pub(super) fn matrix_unit(self) -> Option<Avx512Amx> {
-        (self == Isa::Avx512Amx && self.is_available()).then_some(Avx512Amx(Avx512Vnni(Avx512(()))))
+        self.has_matrix_unit().then_some(Avx512Amx(Avx512Vnni(Avx512(()))))
     }
 
     /// Runs `op` compiled for this instruction set (portably where the machine lacks it).

@@ -51,6 +51,8 @@ mod blocks;
 mod bytes;
 mod cache;
 mod conv2d;
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
+mod conv2d_thirds;
 #[cfg(feature = "std")]
 #[allow(unsafe_code)]
 mod crew;

@@ -1,13 +1,13 @@
 //! The product of packed weights in `f32` by the matrix unit: see [`super::amx_thirds`] for what it computes.
 //!
 //! As in [`super::product`] the left rows are copied once, here split into thirds, and panels of the right operand stay in the
-//! first-level cache while all rows pass. The thirds of a panel would take half as much memory again as its numbers, so it is
+//! first-level cache while all rows pass. [`super::conv2d_thirds`] has the windows of a map as rows, which overlap. The thirds of a panel would take half as much memory again as its numbers, so it is
 //! split when its turn comes: piece by piece between the tiles of the panel before, while the matrix unit works. An output
 //! element is the sum of its blocks of `k` in ascending order, whatever the number of rows, so few rows take the same way.
 #![forbid(unsafe_code)]
 
 use super::Cpu;
-use super::amx_thirds::{AHEAD, PAIRS, PANEL, ROWS, THIRDS};
+use super::amx_thirds::{AHEAD, Left, PAIRS, PANEL, ROWS, THIRDS};
 use super::blocks::Block;
 use super::finish::{Finish, Sum};
 use super::isa::{Avx512Amx, Isa, Op, second_level_cache};
@@ -40,11 +40,8 @@ impl Plan {
     fn new(rows: usize, [n, k]: [usize; 2]) -> Plan {
         let slab = even(rows, (SLAB / THIRDS / k.div_ceil(K_BLOCK).max(1)).max(1));
         let rows = even(slab, PAIRS_OF_PIECE);
-        // The sums of a piece take at most half of the second-level cache.
-        let widest = (second_level_cache() / size_of::<f32>() / 2 / rows.max(1) / PANEL).max(1);
-        let panels = n.div_ceil(PANEL);
-        let across = panels.div_ceil(widest).max(PIECES.div_ceil(slab.div_ceil(rows.max(1)).max(1)));
-        Plan { slab, rows, cols: panels.div_ceil(across.max(1)).max(1) * PANEL }
+        let cols = columns(rows, slab.div_ceil(rows.max(1)), n);
+        Plan { slab, rows, cols }
     }
 
     /// Words of the split rows of a slab.
@@ -54,8 +51,22 @@ impl Plan {
 
     /// Words of a worker: two panels, the products of a pair of tiles, and the sums of a piece.
     fn worker(&self) -> usize {
-        2 * THIRDS + ROWS * PANEL + self.rows * self.cols
+        worker(self.rows, self.cols)
     }
+}
+
+/// Words of scratch of a worker for pieces of `lines` lines, whole pairs of tiles, and `cols` columns, whole panels.
+pub(super) fn worker(lines: usize, cols: usize) -> usize {
+    2 * THIRDS + ROWS * PANEL + lines * cols
+}
+
+/// Columns of a piece of `lines` lines where there are `down` of them one below the other: the sums take at most half of the
+/// second-level cache, and there are some pieces.
+pub(super) fn columns(lines: usize, down: usize, n: usize) -> usize {
+    let widest = (second_level_cache() / size_of::<f32>() / 2 / lines.max(1) / PANEL).max(1);
+    let panels = n.div_ceil(PANEL);
+    let across = panels.div_ceil(widest).max(PIECES.div_ceil(down.max(1)));
+    panels.div_ceil(across.max(1)).max(1) * PANEL
 }
 
 /// The rows, a multiple of [`ROWS`], of equal parts of `rows` that have at most `most` pairs of tiles.
@@ -97,14 +108,66 @@ pub(super) fn product(
         let pairs = slab[1].div_ceil(ROWS);
         let split = &mut split[..k.div_ceil(K_BLOCK) * pairs * THIRDS];
         split_rows(cpu, unit, left, slab, split);
-        let split = &*split;
-        let cost = slab[1].saturating_mul(n).saturating_mul(k.max(1));
-        cpu.threads.blocks(cost, out, n, [plan.rows, plan.cols], scratch, |scratch, [row, col], out| {
-            let pairs = [row / ROWS, pairs];
-            let isa = cpu.isa;
-            unit.run(Run { isa, unit, first: slab[0] + row, col, out, right, split, pairs, finish, scratch });
-        });
+        let words = &*split;
+        let lines = Lines {
+            left: Left::pair(words),
+            line: THIRDS / ROWS,
+            block: pairs * THIRDS,
+            taps: [1, 0],
+            width: [slab[1], slab[1]],
+        };
+        pieces(cpu, unit, lines, right, (finish, slab[0]), [plan.rows, plan.cols], scratch, out);
     }
+}
+
+/// Split left rows, lines: more than there are output rows where a map's rows have padding.
+#[derive(Clone, Copy)]
+pub(super) struct Lines<'a> {
+    /// The first line of the first block.
+    pub(super) left: Left<'a>,
+    /// Words from line to line, where lines are whole pairs of tiles apart.
+    pub(super) line: usize,
+    /// Words from block to block of channels.
+    pub(super) block: usize,
+    /// Columns of the kernel, and lines from one of its rows to the next: a tap is so many lines further.
+    pub(super) taps: [usize; 2],
+    /// Output rows that lie side by side, and lines from the first of them to that of the next.
+    pub(super) width: [usize; 2],
+}
+
+impl<'a> Lines<'a> {
+    /// The line of an output row.
+    fn of_row(&self, row: usize) -> usize {
+        let [rows, lines] = self.width;
+        quotient(row, rows) * lines + remainder(row, rows)
+    }
+
+    /// The lines from `line` on under tap `tap` of a block of channels.
+    fn at(&self, [block, tap]: [usize; 2], line: usize) -> Left<'a> {
+        let [width, down] = self.taps;
+        let shift = quotient(tap, width) * down + remainder(tap, width);
+        let start = block * self.block + (line + shift) * self.line;
+        Left { words: &self.left.words[start..], ..self.left }
+    }
+}
+
+/// The product of lines into `out`, whose first row is that row of all, in pieces of some rows and columns.
+#[allow(clippy::too_many_arguments)]
+pub(super) fn pieces(
+    cpu: &Cpu,
+    unit: Avx512Amx,
+    lines: Lines,
+    right: &Packed,
+    (finish, first): (&Finish, usize),
+    size: [usize; 2],
+    scratch: &mut [f32],
+    out: &mut [f32],
+) {
+    let [n, k] = right.sizes();
+    let cost = out.len().saturating_mul(k.max(1));
+    cpu.threads.blocks(cost, out, n, size, scratch, |scratch, [row, col], out| {
+        unit.run(Run { isa: cpu.isa, unit, first: [first, row, col], out, right, lines, finish, scratch });
+    });
 }
 
 /// Splits the rows `first..first + rows` into `split[block][pair of tiles]`.
@@ -124,14 +187,11 @@ fn split_rows(cpu: &Cpu, unit: Avx512Amx, left: Mat, [first, rows]: [usize; 2], 
 struct Run<'a, 'b> {
     isa: Isa,
     unit: Avx512Amx,
-    /// First row and column of the output.
-    first: usize,
-    col: usize,
+    /// The row of all at which the lines begin, the piece's first row from there on, and its first column.
+    first: [usize; 3],
     out: Block<'a>,
     right: &'b Packed,
-    split: &'b [f32],
-    /// The piece's first pair of tiles, and those of the slab.
-    pairs: [usize; 2],
+    lines: Lines<'b>,
     finish: &'b Finish<'b>,
     scratch: &'b mut [f32],
 }
@@ -141,31 +201,23 @@ impl Op for Run<'_, '_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) {
-        let Run {
-            isa,
-            unit,
-            first,
-            col,
-            mut out,
-            right,
-            split,
-            pairs: [first_pair, of_slab],
-            finish,
-            scratch,
-        } = self;
-        let (rows, cols, [_, k]) = (out.rows(), out.cols(), right.sizes());
-        let (panels, pairs) = (cols.div_ceil(PANEL), rows.div_ceil(ROWS));
+        let Run { isa, unit, first: [first, row, col], mut out, right, lines, finish, scratch } = self;
+        let (rows, cols) = (out.rows(), out.cols());
+        let line = lines.of_row(row);
+        let count = lines.of_row(row + rows - 1) + 1 - line;
+        let (panels, pairs) = (cols.div_ceil(PANEL), count.div_ceil(ROWS));
         let padded = pairs * ROWS;
         let (mut panel, rest) = scratch.split_at_mut(THIRDS);
         let (mut next, rest) = rest.split_at_mut(THIRDS);
         let (products, sums) = rest.split_at_mut(ROWS * PANEL);
         let sums = &mut sums[..panels * padded * PANEL];
         // All panels, block after block.
-        let turns = panels * k.div_ceil(K_BLOCK);
+        let order = right.order();
+        let turns = panels * order.blocks();
         let cells = |turn: usize| match turn < turns {
             true => {
-                let (from, at) = (quotient(turn, panels) * K_BLOCK, remainder(turn, panels) * PANEL);
-                right.panel(col + at, [from, K_BLOCK.min(k - from)])
+                let (block, at) = (quotient(turn, panels), remainder(turn, panels) * PANEL);
+                right.panel(col + at, order.elements(block))
             }
             false => &[],
         };
@@ -177,14 +229,14 @@ impl Op for Run<'_, '_> {
         unit.with_tiles(|tiles| {
             for turn in 0..turns {
                 let (block, at) = (quotient(turn, panels), remainder(turn, panels));
-                let (k, left) =
-                    (K_BLOCK.min(k - block * K_BLOCK), &split[(block * of_slab + first_pair) * THIRDS..]);
+                let [_, k] = order.elements(block);
                 let sums = &mut sums[at * padded * PANEL..][..padded * PANEL];
                 let (after, later): (_, &[u8]) = (cells(turn + 1), bytemuck::cast_slice(cells(turn + 2)));
                 for (pair, sums) in sums.chunks_exact_mut(ROWS * PANEL).enumerate() {
                     let target = if block == 0 { &mut *sums } else { &mut *products };
                     let ahead = later.get(pair * AHEAD..).unwrap_or(&[]);
-                    tiles.multiply(rows - pair * ROWS, &left[pair * THIRDS..], panel, k, target, ahead);
+                    let left = lines.at(order.place(block), line + pair * ROWS);
+                    tiles.multiply(count - pair * ROWS, left, panel, k, target, ahead);
                     if !after.is_empty() {
                         unit.split_panel(after, share(pair), next);
                     }
@@ -195,11 +247,12 @@ impl Op for Run<'_, '_> {
                 core::mem::swap(&mut panel, &mut next);
             }
         });
-        for row in 0..rows {
-            for (panel, out) in out.row(row).chunks_mut(PANEL).enumerate() {
-                copy(lanes, &sums[(panel * padded + row) * PANEL..][..out.len()], out);
+        for i in 0..rows {
+            let line = lines.of_row(row + i) - line;
+            for (panel, out) in out.row(i).chunks_mut(PANEL).enumerate() {
+                copy(lanes, &sums[(panel * padded + line) * PANEL..][..out.len()], out);
             }
-            finish.tile(isa, [first, col], [row..row + 1, 0..cols], &mut out);
+            finish.tile(isa, [first + row, col], [i..i + 1, 0..cols], &mut out);
         }
     }
 }

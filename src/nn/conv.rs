@@ -29,7 +29,11 @@ impl<B: Backend> Conv2d<B> {
         conv: Conv,
         bias: bool,
     ) -> Result<Conv2d<B>> {
-        let weight = loader.weight("weight", &[outputs, inputs, kernel, kernel])?;
+        let shape = [outputs, inputs, kernel, kernel];
+        let weight = match conv.stride == 1 && !conv.depthwise {
+            true => loader.kernel("weight", shape)?,
+            false => loader.weight("weight", &shape)?,
+        };
         let bias = if bias { Some(loader.weight("bias", &[outputs])?) } else { None };
         Ok(Conv2d { weight, bias, conv, kernel })
     }

@@ -120,7 +120,19 @@ impl<'a, B: Backend> Loader<'a, B> {
         let tensor = self.tensor(name, shape)?;
         let (&n, inputs) = shape.split_first().unwrap_or((&0, &[]));
         let sizes = [n, Size::product(inputs)?.get()];
-        Ok(Weight::new(self.backend.store_matrix(tensor, sizes)?, shape))
+        Ok(Weight::new(self.backend.store_matrix(tensor, sizes, 1)?, shape))
+    }
+
+    /// The weight `[outputs, inputs, height, width]` of a dense convolution of stride 1.
+    ///
+    /// # Errors
+    /// As [`Loader::weight`].
+    pub fn kernel(&self, name: &str, shape: [usize; 4]) -> Result<Weight<B>> {
+        let tensor = self.tensor(name, &shape)?;
+        let [outputs, inputs, height, width] = shape;
+        let taps = Size::product(&[height, width])?.get();
+        let sizes = [outputs, Size::product(&[inputs, taps])?.get()];
+        Ok(Weight::new(self.backend.store_matrix(tensor, sizes, taps)?, &shape))
     }
 
     /// As [`Loader::weight`], `None` where the file has no such name.

@@ -31,7 +31,20 @@ pub fn matrix(
     stored: (Dtype, usize),
 ) -> (Weight<Cpu>, Vec<f32>) {
     let (tensor, meant) = tensor(&sizes, numbers, stored);
-    (Weight::new(cpu.store_matrix(&tensor, sizes).unwrap(), &sizes), meant)
+    (Weight::new(cpu.store_matrix(&tensor, sizes, 1).unwrap(), &sizes), meant)
+}
+
+/// As [`weight`] for the kernel of a dense convolution of stride 1.
+pub fn kernel(
+    cpu: &Cpu,
+    shape: [usize; 4],
+    numbers: &[f32],
+    stored: (Dtype, usize),
+) -> (Weight<Cpu>, Vec<f32>) {
+    let (tensor, meant) = tensor(&shape, numbers, stored);
+    let [outputs, inputs, height, width] = shape;
+    let stored = cpu.store_matrix(&tensor, [outputs, inputs * height * width], height * width).unwrap();
+    (Weight::new(stored, &shape), meant)
 }
 
 fn tensor(shape: &[usize], numbers: &[f32], (dtype, offset): (Dtype, usize)) -> (Tensor, Vec<f32>) {

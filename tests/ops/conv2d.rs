@@ -1,9 +1,11 @@
 //! `conv2d`, dense and depthwise, against its reference.
 
 use triplet::backend::{Activation, Backend, Conv, Epilogue, Grid};
+use triplet::cpu::{Isa, Stored};
 use triplet::reference::{self, After, CONV2D, uniform};
+use triplet::weights::Dtype;
 
-use crate::common::operands::{Failures, STORED, inner, padded, weight};
+use crate::common::operands::{Failures, STORED, inner, kernel, padded, weight};
 use crate::common::variants::variants;
 
 fn run(grid: Grid, shape: [usize; 4], conv: Conv, failures: &mut Failures) {
@@ -45,6 +47,57 @@ fn dense() {
     run(Grid { height: 28, width: 28 }, [24, 3, 14, 14], conv(14, 0), &mut failures);
     run(Grid { height: 3, width: 3 }, [17, 300, 1, 1], conv(1, 0), &mut failures);
     run(Grid { height: 2, width: 2 }, [4, 2, 5, 3], conv(3, 2), &mut failures);
+    failures.finish();
+}
+
+/// Convolutions whose weights are packed where the instruction set has a use for that, on maps of several pieces of work and of
+/// several slabs; the same bits whatever the number of threads.
+#[test]
+fn packed() {
+    let mut failures = Failures::default();
+    let sizes = [
+        (Grid { height: 1, width: 1 }, [1, 1, 1, 1], 0),
+        (Grid { height: 5, width: 7 }, [9, 3, 3, 3], 1),
+        (Grid { height: 6, width: 4 }, [33, 40, 3, 3], 1),
+        (Grid { height: 7, width: 9 }, [65, 160, 2, 3], 0),
+        (Grid { height: 2, width: 3 }, [4, 129, 5, 3], 2),
+        (Grid { height: 33, width: 30 }, [70, 256, 1, 1], 0),
+        (Grid { height: 40, width: 62 }, [96, 33, 3, 3], 1),
+        (Grid { height: 3, width: 700 }, [5, 20, 3, 3], 1),
+        (Grid { height: 60, width: 60 }, [2, 2048, 1, 3], 1),
+    ];
+    for (grid, shape, padding) in sizes {
+        let conv = Conv { stride: 1, padding, depthwise: false };
+        let [c_out, c_in, height, width] = shape;
+        let output = conv.output(grid, Grid { height, width }).unwrap().cells();
+        let (x, w) = (uniform(grid.cells() * c_in, 1), uniform(shape.iter().product(), 2));
+        let (b, residual) = (uniform(c_out, 3), uniform(output * c_out, 4));
+        let activation = Activation::Relu;
+        let after = After { bias: Some(&b), activation, scale: None, residual: Some(&residual) };
+        let want = reference::conv2d(&x, grid, &w, shape, conv, &after);
+        let mut seen: Vec<(Isa, Vec<u32>)> = Vec::new();
+        for variant in variants() {
+            let cpu = variant.cpu.clone().with_packed_weights(true);
+            let isa = cpu.isa();
+            for offset in [0, 1] {
+                let (w, _) = kernel(&cpu, shape, &w, (Dtype::F32, offset));
+                let is_packed = matches!(w.stored(), Stored::Packed(_));
+                assert_eq!(is_packed, isa == Isa::Avx512Amx || height * width == 1, "{}", variant.name);
+                let (b, _) = weight(&cpu, &[c_out], &b, (Dtype::F32, 0));
+                let x = padded(&cpu, grid.cells(), c_in, &x);
+                let residual = cpu.upload(output, c_out, &residual).unwrap();
+                let epilogue = Epilogue { activation, ..Epilogue::residual(residual.view(), None) };
+                let got = cpu.conv2d(inner(&x), grid, &w, Some(&b), conv, epilogue).unwrap();
+                let case = format!("{} {grid:?} {shape:?} {padding} {offset}", variant.name);
+                failures.check(&case, &got, &want, c_out, CONV2D);
+                let bits: Vec<u32> = got.buffer()[..output * c_out].iter().map(|x| x.to_bits()).collect();
+                match seen.iter().find(|(seen, _)| *seen == isa) {
+                    Some((_, seen)) => failures.ensure(&format!("{case}: bits"), *seen == bits),
+                    None => seen.push((isa, bits)),
+                }
+            }
+        }
+    }
     failures.finish();
 }
 
