@@ -374,13 +374,13 @@ impl Backend for Cpu {
     ) -> Result<Matrix<Cpu>> {
         check::group_norm(x, groups, weight, bias)?;
         let (factors, offsets) = (Elements::new(weight)?, Elements::new(bias)?);
-        let scratch = weight.elements() + bias.elements() + group_norm::scratch(self, x.cols(), groups);
+        let scratch = weight.elements() + bias.elements() + group_norm::scratch(x.rows(), x.cols());
         self.matrix("group_norm", [x.rows(), x.cols()], scratch, |out, scratch| {
             let mut room = Room::new(scratch);
             let weight = room.elements(factors, self.isa);
             let bias = room.elements(offsets, self.isa);
             let x = Mat::new(x)?;
-            group_norm::group_norm(self, x, groups, weight, bias, eps, activation, room.rest(), out);
+            group_norm::group_norm(self, x, groups, weight, bias, eps, activation, room, out);
             Ok(())
         })
     }

@@ -79,7 +79,8 @@ fn rms_norm() {
 fn group_norm() {
     let mut failures = Failures::default();
     for variant in variants() {
-        for (rows, groups, width) in [(1, 1, 1), (1, 2, 3), (7, 4, 8), (30, 3, 17), (400, 32, 2), (10, 2, 67)]
+        for (rows, groups, width) in
+            [(1, 1, 1), (1, 2, 3), (7, 4, 8), (30, 3, 17), (400, 32, 2), (10, 2, 67), (200, 32, 8)]
         {
             for stored in STORED {
                 let cols = groups * width;
@@ -95,6 +96,23 @@ fn group_norm() {
                 failures.check(&case, &got, &want, cols, GROUP_NORM);
             }
         }
+    }
+    failures.finish();
+}
+
+/// As for layers: groups of 8 channels over 300 cells, in several pieces.
+#[test]
+fn a_large_mean_of_groups_costs_only_its_own_digits() {
+    let tolerance = Tolerance { norm: 2e-4, element: 2e-4 };
+    let mut failures = Failures::default();
+    for variant in variants() {
+        let (x, ones, zeros) = (large_mean(300 * 40, 1), [1.0; 40], [0.0; 40]);
+        let want = reference::group_norm(&x, 5, &ones, &zeros, EPS, Activation::Identity);
+        let (w, _) = weight(&variant.cpu, &[40], &ones, STORED[0]);
+        let (b, _) = weight(&variant.cpu, &[40], &zeros, STORED[0]);
+        let m = variant.cpu.upload(300, 40, &x).unwrap();
+        let got = variant.cpu.group_norm(m.view(), 5, &w, &b, EPS, Activation::Identity).unwrap();
+        failures.check(&variant.name, &got, &want, 40, tolerance);
     }
     failures.finish();
 }
