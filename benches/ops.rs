@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use triplet::backend::{Activation, Attention, AttentionMask, Backend, Conv, Epilogue, Grid, Matrix, Weight};
+use triplet::backend::{
+    Activation, Attention, AttentionMask, Backend, Conv, Epilogue, Grid, Matrix, Operands, Weight,
+};
 use triplet::cpu::{Cpu, Isa};
 use triplet::reference::{self, After, Tolerance, bytes, compare, uniform};
 use triplet::weights::{Dtype, Tensor};
@@ -74,8 +76,14 @@ fn attention(criterion: &mut Criterion) {
         for (layer, queries, keys, heads, kv_heads, d) in shapes::ATTENTION {
             let (q, k) = (uniform(queries * heads * d, 1), uniform(keys * kv_heads * d, 2));
             let v = uniform(keys * kv_heads * d, 3);
-            let parameters =
-                Attention { heads, kv_heads, scale: 0.125, soft_cap: None, mask: AttentionMask::Full };
+            let parameters = Attention {
+                heads,
+                kv_heads,
+                scale: 0.125,
+                soft_cap: None,
+                mask: AttentionMask::Full,
+                operands: Operands::Exact,
+            };
             let name = format!("attention/{layer}/{}", cpu.isa().name());
             let want = reference::attention(&q[..heads * d], &k, &v, [1, keys], &parameters);
             let (q, k) =

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use triplet::backend::{Attention, AttentionMask, Backend, Epilogue, Matrix, Weight};
+use triplet::backend::{Attention, AttentionMask, Backend, Epilogue, Matrix, Operands, Weight};
 use triplet::reference::{bytes, uniform};
 use triplet::weights::{Dtype, Tensor};
 
@@ -95,7 +95,13 @@ fn operands<B: Backend>(backend: &B, tokens: usize) -> Result<[Matrix<B>; 3], Bo
 }
 
 fn attend<B: Backend>(backend: &B, [q, k, v]: [&Matrix<B>; 3]) -> Result<Matrix<B>, Box<dyn Error>> {
-    let attention =
-        Attention { heads: HEADS, kv_heads: HEADS, scale: 0.125, soft_cap: None, mask: AttentionMask::Full };
+    let attention = Attention {
+        heads: HEADS,
+        kv_heads: HEADS,
+        scale: 0.125,
+        soft_cap: None,
+        mask: AttentionMask::Full,
+        operands: Operands::Exact,
+    };
     Ok(backend.attention(q.view(), k.view(), v.view(), &attention)?)
 }

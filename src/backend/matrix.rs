@@ -135,6 +135,7 @@ pub struct Weight<B: Backend> {
     stored: B::Stored,
     shape: alloc::vec::Vec<usize>,
     columns: Option<Columns>,
+    quantised: bool,
 }
 
 /// Where the rows of some columns of a stored matrix lie.
@@ -148,14 +149,24 @@ pub struct Columns {
 
 impl<B: Backend> Clone for Weight<B> {
     fn clone(&self) -> Self {
-        Weight { stored: self.stored.clone(), shape: self.shape.clone(), columns: self.columns }
+        Weight { stored: self.stored.clone(), shape: self.shape.clone(), ..*self }
     }
 }
 
 impl<B: Backend> Weight<B> {
     /// Wraps what [`Backend::store`] returned; for loaders.
     pub fn new(stored: B::Stored, shape: &[usize]) -> Weight<B> {
-        Weight { stored, shape: shape.to_vec(), columns: None }
+        Weight { stored, shape: shape.to_vec(), columns: None, quantised: false }
+    }
+
+    /// Wraps what [`Backend::store_quantised`] returned; for loaders.
+    pub fn of_integers(stored: B::Stored, shape: &[usize]) -> Weight<B> {
+        Weight { quantised: true, ..Weight::new(stored, shape) }
+    }
+
+    /// Whether these are integers with scales.
+    pub fn is_quantised(&self) -> bool {
+        self.quantised
     }
 
     /// The columns of `range` of a stored `[n, k]`, for [`Backend::linear`] alone: every other operation refuses them.
@@ -168,6 +179,7 @@ impl<B: Backend> Weight<B> {
                 stored: self.stored.clone(),
                 shape: [rows, range.len()].to_vec(),
                 columns: Some(Columns { first: range.start, of }),
+                quantised: self.quantised,
             }),
             (shape, _) => {
                 let reason = format!("columns {range:?} of {shape:?}");

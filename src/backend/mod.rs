@@ -128,6 +128,19 @@ pub struct Attention {
     pub soft_cap: Option<f32>,
     /// Which keys count.
     pub mask: AttentionMask,
+    /// How exactly queries, keys, values and weights are multiplied.
+    pub operands: Operands,
+}
+
+/// How exactly a product has to take its operands. Sums are `f32` either way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Operands {
+    /// As the `f32` that they are.
+    #[default]
+    Exact,
+    /// They may be rounded to `bf16` where that is faster, as behind weights that are integers. Backends are free to take them
+    /// exactly.
+    Rounded,
 }
 
 /// Parameters of [`Backend::conv2d`]; square stride and padding, zeros outside the map.

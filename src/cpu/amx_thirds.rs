@@ -8,7 +8,6 @@
 
 use core::arch::asm;
 use core::arch::x86_64::*;
-use core::marker::PhantomData;
 use core::ops::Range;
 
 use super::isa::Avx512Amx;
@@ -18,30 +17,32 @@ use super::lanes::{K_BLOCK, LINE};
 const TILE_ROWS: usize = 16;
 /// Rows of a pair of tiles.
 pub(super) const ROWS: usize = 2 * TILE_ROWS;
-/// Words of a row of a tile: a step of one third.
+/// Words of a row of a tile: a step of one third. Elements `i` and `TILE_WORDS + i` of a step are a pair.
 pub(super) const TILE_WORDS: usize = STEP / 2;
 /// Columns of a panel, two tiles.
 pub(super) const PANEL: usize = 32;
 /// Elements of `k` in a tile.
 pub(super) const STEP: usize = 32;
 /// Words of a tile, and of a pair.
-const TILE: usize = 256;
-const TWO_TILES: usize = 2 * TILE;
+pub(super) const TILE: usize = 256;
+pub(super) const TWO_TILES: usize = 2 * TILE;
 /// Words of the thirds of [`ROWS`] rows, and of a panel: for every step three thirds of two tiles.
-pub(super) const THIRDS: usize = K_BLOCK / STEP * 6 * TILE;
+pub(super) const THIRDS: usize = words(3, K_BLOCK);
 /// Bytes that [`Tiles::multiply`] brings nearer.
 pub(super) const AHEAD: usize = K_BLOCK / STEP * 12 * LINE;
 /// Pairs of elements of a block of `k`.
 pub(super) const PAIRS: usize = K_BLOCK / 2;
 
 /// The high halves of `f32`.
-const HIGH: i32 = 0xFFFF_0000_u32 as i32;
+pub(super) const HIGH: i32 = 0xFFFF_0000_u32 as i32;
 
-/// Proof of AMX, and that the tiles have their shapes.
-#[derive(Clone, Copy)]
-pub(super) struct Tiles<'a> {
-    shapes: PhantomData<&'a ()>,
+/// Words of `parts` parts of [`ROWS`] rows or of a panel, `k` elements: for every step as many pairs of tiles.
+pub(super) const fn words(parts: usize, k: usize) -> usize {
+    k.div_ceil(STEP) * parts * TWO_TILES
 }
+
+/// Proof of AMX, and that the tiles have their shapes, which go with it.
+pub(super) struct Tiles(());
 
 /// Sixteen rows of 64 bytes for each of the eight tiles, as `ldtilecfg` reads them.
 #[repr(C, align(64))]
@@ -59,44 +60,49 @@ static SHAPES: Shapes = {
 };
 
 impl Avx512Amx {
-    /// Calls `work` while the tiles have the shapes of this module.
-    pub(super) fn with_tiles<R>(self, work: impl FnOnce(Tiles) -> R) -> R {
-        // SAFETY: `self` proves AMX; the shapes are within its limits. They are given up below.
+    /// Has the tiles take the shapes of this module.
+    #[inline(always)]
+    pub(super) fn tiles_of_parts(self) -> Tiles {
+        // SAFETY: `self` proves AMX; the shapes are within its limits. They are given up with what is returned.
         unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const SHAPES, options(readonly, nostack)) }
-        let result = work(Tiles { shapes: PhantomData });
-        // SAFETY: `self` proves AMX; no tile is in use.
-        unsafe { asm!("tilerelease", options(nomem, nostack)) }
-        result
+        Tiles(())
     }
 
-    /// Writes the thirds of `k` elements, at most [`K_BLOCK`], of at most [`ROWS`] rows, and zeros for the rows that are not
-    /// there: `out[step][third][row][element]`.
-    pub(super) fn split_rows<'a>(
+    /// Calls `work` while the tiles have the shapes of this module.
+    pub(super) fn with_tiles<R>(self, work: impl FnOnce(&Tiles) -> R) -> R {
+        work(&self.tiles_of_parts())
+    }
+
+    /// Writes the `PARTS` parts (three thirds, or one: the number rounded) of `k` elements of at most [`ROWS`] rows, and zeros
+    /// for the rows that are not there: `out[step][part][row][TILE_WORDS]`.
+    pub(super) fn split_rows<'a, const PARTS: usize>(
         self,
         rows: usize,
         k: usize,
         row: impl Fn(usize) -> &'a [f32],
         out: &mut [f32],
     ) {
-        assert!(k <= K_BLOCK);
+        let out = &mut out[..words(PARTS, k)];
         for i in 0..ROWS {
             let row = if i < rows { &row(i)[..k] } else { &[] };
-            self.split_row(
-                row,
-                k.div_ceil(STEP),
-                [TWO_TILES, 3 * TWO_TILES],
-                &mut out[i * TILE_WORDS..THIRDS],
-            );
+            let apart = [TWO_TILES, PARTS * TWO_TILES];
+            self.split_row::<PARTS>(row, k.div_ceil(STEP), apart, &mut out[i * TILE_WORDS..]);
         }
     }
 
-    /// Writes the thirds of the elements of a row over `steps` steps, and zeros behind its end; `apart` are the words from third
-    /// to third and from step to step.
-    pub(super) fn split_row(self, row: &[f32], steps: usize, apart: [usize; 2], out: &mut [f32]) {
-        let last = steps.saturating_sub(1) * apart[1] + 2 * apart[0];
+    /// Writes the parts of the elements of a row over `steps` steps, and zeros behind its end; `apart` are the words from part to
+    /// part and from step to step.
+    pub(super) fn split_row<const PARTS: usize>(
+        self,
+        row: &[f32],
+        steps: usize,
+        apart: [usize; 2],
+        out: &mut [f32],
+    ) {
+        let last = steps.saturating_sub(1) * apart[1] + (PARTS - 1) * apart[0];
         assert!(steps == 0 || out.len() >= last + TILE_WORDS);
         // SAFETY: `self` proves AVX-512; the last words that are written are there.
-        unsafe { split_row(row, steps, apart, out.as_mut_ptr()) }
+        unsafe { split_row::<PARTS>(row, steps, apart, out.as_mut_ptr()) }
     }
 
     /// Writes the thirds of the pairs of elements `pairs` of a panel `[k][PANEL]`:
@@ -127,12 +133,20 @@ impl<'a> Left<'a> {
     }
 }
 
-impl Tiles<'_> {
+impl Drop for Tiles {
+    #[inline(always)]
+    fn drop(&mut self) {
+        // SAFETY: `self` proves AMX; no tile is in use.
+        unsafe { asm!("tilerelease", options(nomem, nostack)) }
+    }
+}
+
+impl Tiles {
     /// Products of `rows` split rows, at most [`ROWS`], and a split panel, `k` elements: `out[row][PANEL]`. There is room for
     /// [`ROWS`] rows, and as many are read; those that are not there may be written. Meanwhile the first [`AHEAD`] bytes of `ahead` and of what follows
     /// it are brought into the second-level cache.
     pub(super) fn multiply(
-        self,
+        &self,
         rows: usize,
         left: Left,
         right: &[f32],
@@ -140,14 +154,14 @@ impl Tiles<'_> {
         out: &mut [f32],
         ahead: &[u8],
     ) {
-        let (right, out) = (&right[..THIRDS], &mut out[..ROWS * PANEL]);
         let (steps, ahead) = (k.div_ceil(STEP).max(1), ahead.as_ptr());
+        let (right, out) = (&right[..words(3, steps * STEP)], &mut out[..ROWS * PANEL]);
         let Left { words, third, step } = left;
-        assert!(k <= K_BLOCK && words.len() >= (steps - 1) * step + 2 * third + TWO_TILES);
+        assert!(words.len() >= (steps - 1) * step + 2 * third + TWO_TILES);
         let (left, step) = (words.as_ptr(), step * size_of::<f32>());
         let (middle, last) = (left.wrapping_add(third), left.wrapping_add(2 * third));
-        // SAFETY: `self` proves AMX and the shapes; the tiles lie inside the slices, whose lengths were checked: there are at
-        // least one step and at most those of a block. What is brought nearer is not read.
+        // SAFETY: `self` proves AMX and the shapes; the tiles lie inside the slices, whose lengths were checked: there is at
+        // least one step. What is brought nearer is not read.
         unsafe {
             if rows > TILE_ROWS {
                 asm!(
@@ -304,50 +318,67 @@ impl Tiles<'_> {
     }
 }
 
-/// The next third of a vector, in the high halves of the result, and what is left.
+/// The number rounded to `bf16`, in the high halves; a NaN stays one.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq")]
+fn round(x: __m512) -> __m512i {
+    // The sum is `x`, but a NaN whose digits are all low has a high one then.
+    let bits = _mm512_castps_si512(_mm512_add_ps(x, _mm512_setzero_ps()));
+    // NaN and infinities, to which rounding would add.
+    let special = _mm512_fpclass_ps_mask::<0x99>(x);
+    let bits = _mm512_mask_add_epi32(bits, !special, bits, _mm512_set1_epi32(0x8000));
+    _mm512_and_si512(bits, _mm512_set1_epi32(HIGH))
+}
+
+/// Part `part` of `PARTS` of a vector, in the high halves of the result, and what is left. The last of three has no more digits
+/// than fit.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq")]
+pub(super) fn next_part<const PARTS: usize>(part: usize, x: __m512) -> (__m512i, __m512) {
+    let high = match (PARTS, part) {
+        (1, _) => return (round(x), x),
+        (_, 2) => _mm512_castps_si512(x),
+        _ => _mm512_add_epi32(_mm512_castps_si512(x), _mm512_set1_epi32(0x8000)),
+    };
+    let high = _mm512_and_si512(high, _mm512_set1_epi32(HIGH));
+    (high, _mm512_sub_ps(x, _mm512_castsi512_ps(high)))
+}
+
+/// The high halves of two vectors as pairs.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn third(x: __m512) -> (__m512i, __m512) {
-    let rounded = _mm512_add_epi32(_mm512_castps_si512(x), _mm512_set1_epi32(0x8000));
-    let high = _mm512_and_si512(rounded, _mm512_set1_epi32(HIGH));
-    (high, _mm512_sub_ps(x, _mm512_castsi512_ps(high)))
+pub(super) fn pairs(low: __m512i, high: __m512i) -> __m512i {
+    _mm512_mask_blend_epi16(0xAAAA_AAAA, _mm512_srli_epi32::<16>(low), high)
 }
 
 /// [`Avx512Amx::split_row`].
 ///
 /// # Safety
-/// AVX-512; `out` has room for `steps` steps, `step` words apart, of three thirds, `third` words apart.
-#[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn split_row(row: &[f32], steps: usize, [third_apart, step_apart]: [usize; 2], out: *mut f32) {
-    // Where the high halves of two vectors are.
-    const ODD: [i16; 32] = {
-        let mut odd = [0; 32];
-        let mut at = 0;
-        while at < 32 {
-            odd[at] = 2 * at as i16 + 1;
-            at += 1;
-        }
-        odd
-    };
+/// AVX-512; `out` has room for `steps` steps, `step_apart` words apart, of `PARTS` parts, `part_apart` words apart.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq")]
+unsafe fn split_row<const PARTS: usize>(
+    row: &[f32],
+    steps: usize,
+    [part_apart, step_apart]: [usize; 2],
+    out: *mut f32,
+) {
     // SAFETY: 32 words are a vector; the caller's promise.
     unsafe {
-        let high = _mm512_loadu_si512(ODD.as_ptr().cast());
         for step in 0..steps {
             let rest = row.get(step * STEP..).unwrap_or(&[]);
             let (mut x, mut y) = if rest.len() >= STEP {
-                (_mm512_loadu_ps(rest.as_ptr()), _mm512_loadu_ps(rest.as_ptr().add(16)))
+                (_mm512_loadu_ps(rest.as_ptr()), _mm512_loadu_ps(rest.as_ptr().add(TILE_WORDS)))
             } else {
                 let mask = (1u32 << rest.len()) - 1;
-                let after = rest.as_ptr().wrapping_add(16);
+                let after = rest.as_ptr().wrapping_add(TILE_WORDS);
                 (
                     _mm512_maskz_loadu_ps(mask as u16, rest.as_ptr()),
                     _mm512_maskz_loadu_ps((mask >> 16) as u16, after),
                 )
             };
-            for part in 0..3 {
-                let ((a, of_x), (b, of_y)) = (third(x), third(y));
-                let both = _mm512_permutex2var_epi16(a, high, b);
-                _mm512_storeu_si512(out.add(step * step_apart + part * third_apart).cast(), both);
+            for part in 0..PARTS {
+                let ((a, of_x), (b, of_y)) = (next_part::<PARTS>(part, x), next_part::<PARTS>(part, y));
+                _mm512_storeu_si512(out.add(step * step_apart + part * part_apart).cast(), pairs(a, b));
                 (x, y) = (of_x, of_y);
             }
         }
@@ -358,25 +389,24 @@ unsafe fn split_row(row: &[f32], steps: usize, [third_apart, step_apart]: [usize
 ///
 /// # Safety
 /// AVX-512; `pairs` ends at [`PAIRS`] at most, `out` has [`THIRDS`] words.
-#[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn split_pairs(panel: &[f32], pairs: Range<usize>, out: *mut f32) {
+#[target_feature(enable = "avx512f,avx512bw,avx512dq")]
+unsafe fn split_pairs(panel: &[f32], range: Range<usize>, out: *mut f32) {
     const N: usize = PANEL / 2;
-    for pair in pairs {
-        let rows = panel.get(2 * pair * PANEL..).unwrap_or(&[]);
+    for pair in range {
+        let (step, pair) = (pair / TILE_WORDS, pair % TILE_WORDS);
+        let first = step * STEP + pair;
         for half in 0..2 {
             // SAFETY: a row that is read is there; the caller's promise.
             unsafe {
-                let load = |row: usize| match rows.len() >= (row + 1) * PANEL {
-                    true => _mm512_loadu_ps(rows.as_ptr().add(row * PANEL + half * N)),
+                let load = |row: usize| match panel.len() >= (row + 1) * PANEL {
+                    true => _mm512_loadu_ps(panel.as_ptr().add(row * PANEL + half * N)),
                     false => _mm512_setzero_ps(),
                 };
-                let (mut x, mut y) = (load(0), load(1));
-                let (step, pair) = (pair / (STEP / 2), pair % (STEP / 2));
+                let (mut x, mut y) = (load(first), load(first + TILE_WORDS));
                 for part in 0..3 {
-                    let ((a, of_x), (b, of_y)) = (third(x), third(y));
-                    let both = _mm512_or_si512(_mm512_srli_epi32::<16>(a), b);
+                    let ((a, of_x), (b, of_y)) = (next_part::<3>(part, x), next_part::<3>(part, y));
                     let at = ((step * 3 + part) * 2 + half) * TILE + pair * N;
-                    _mm512_storeu_si512(out.add(at).cast(), both);
+                    _mm512_storeu_si512(out.add(at).cast(), pairs(a, b));
                     (x, y) = (of_x, of_y);
                 }
             }

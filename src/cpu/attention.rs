@@ -9,6 +9,8 @@
 use core::ops::Range;
 
 use super::Cpu;
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
+use super::attention_tiles;
 use super::blocks::Block;
 use super::cache::Held;
 use super::isa::Op;
@@ -53,6 +55,10 @@ pub(super) fn scratch(
 ) -> usize {
     if queries == 0 || e == 0 {
         return 0;
+    }
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
+    if attention_tiles::unit(cpu, keys, d, attention).is_some() {
+        return attention_tiles::scratch(cpu, [queries, keys], [d, e], kind, attention);
     }
     let keys = match attention.mask {
         AttentionMask::Full | AttentionMask::Causal { window: None, .. } => keys,
@@ -111,23 +117,27 @@ pub(super) fn attention(
     if q.rows == 0 || e == 0 {
         return;
     }
+    let shape = Shape { q, k, v, d, e, group, attention };
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
+    if let Some(unit) = attention_tiles::unit(cpu, k.mat.rows, d, attention) {
+        return attention_tiles::attention(cpu, unit, &shape, scratch, out);
+    }
     let queries = q.rows.div_ceil(q.rows.div_ceil(most_queries(kv_heads).max(1)).max(1));
     let cost = q.rows.saturating_mul(k.mat.rows).saturating_mul(heads).saturating_mul(d + e);
-    let shape = Shape { q, k, v, d, e, group, attention };
     cpu.threads.blocks(cost, out, heads * e, [queries, group * e], scratch, |scratch, [first, col], out| {
         cpu.isa.run(Run { shape: &shape, head: quotient(col, group * e), first, out, scratch });
     });
 }
 
 /// Operands, head widths of keys (`d`) and values (`e`), and query heads to a key-value head.
-struct Shape<'a> {
-    q: Mat<'a>,
-    k: Held<'a>,
-    v: Held<'a>,
-    d: usize,
-    e: usize,
-    group: usize,
-    attention: &'a Attention,
+pub(super) struct Shape<'a> {
+    pub(super) q: Mat<'a>,
+    pub(super) k: Held<'a>,
+    pub(super) v: Held<'a>,
+    pub(super) d: usize,
+    pub(super) e: usize,
+    pub(super) group: usize,
+    pub(super) attention: &'a Attention,
 }
 
 /// Key-value head `head` and the queries from `first` on; `out` holds the columns of their query heads.

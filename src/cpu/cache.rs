@@ -98,4 +98,28 @@ impl<'a> Held<'a> {
             }
         }
     }
+
+    /// `count` rows of a head from row `first` on, in `numbers` where they have to be converted.
+    #[inline(always)]
+    pub(super) fn rows<'b, L: Lanes>(
+        self,
+        lanes: L,
+        first: usize,
+        count: usize,
+        numbers: &'b mut [f32],
+    ) -> impl Fn(usize) -> &'b [f32]
+    where
+        'a: 'b,
+    {
+        let d = self.d;
+        if self.kind != CacheType::F32 {
+            for (i, out) in numbers.chunks_exact_mut(d.max(1)).take(count).enumerate() {
+                self.read(lanes, first + i, 0, out);
+            }
+        }
+        let numbers = &*numbers;
+        move |i| {
+            if self.kind == CacheType::F32 { self.mat.row(first + i) } else { &numbers[i * d..(i + 1) * d] }
+        }
+    }
 }

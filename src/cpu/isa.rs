@@ -25,8 +25,9 @@ pub enum Isa {
     Avx512,
     /// AVX-512 with VNNI, products of bytes; other work is that of [`Isa::Avx512`].
     Avx512Vnni,
-    /// AMX, products by a matrix unit: of bytes, with VNNI for a few rows, and of weights in `f32` that were packed
-    /// ([`Cpu::with_packed_weights`](super::Cpu::with_packed_weights)). Other work is that of [`Isa::Avx512`]. Linux alone.
+    /// AMX, products by a matrix unit: of bytes, with VNNI for a few rows, of weights in `f32` that were packed
+    /// ([`Cpu::with_packed_weights`](super::Cpu::with_packed_weights)), and of attention without a mask. Other work is that of
+    /// [`Isa::Avx512`]. Linux alone.
     Avx512Amx,
     /// 64-bit Arm with its vector unit.
     Neon,

@@ -25,8 +25,13 @@ mod add;
 mod amx;
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
 #[allow(unsafe_code)]
+mod amx_attention;
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
+#[allow(unsafe_code)]
 mod amx_thirds;
 mod attention;
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
+mod attention_tiles;
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 #[allow(unsafe_code)]
 mod avx2;

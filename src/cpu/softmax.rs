@@ -3,7 +3,7 @@
 
 use core::ops::Range;
 
-use super::lanes::{K_BLOCK, Lanes};
+use super::lanes::{K_BLOCK, Lanes, Map};
 use super::maths::{exp, tanh};
 
 /// How scores become logits.
@@ -15,7 +15,7 @@ pub(super) struct Logits {
     pub(super) soft_cap: Option<f32>,
 }
 
-impl Logits {
+impl Map for Logits {
     #[inline(always)]
     fn apply<L: Lanes>(self, lanes: L, score: L::V) -> L::V {
         let logit = lanes.mul(score, lanes.splat(self.scale));

@@ -69,7 +69,7 @@ pub(super) fn attention(
     attention: &Attention,
     cols: usize,
 ) -> Result<Matrix<Cuda>> {
-    let Attention { heads, kv_heads, scale, soft_cap, mask } = *attention;
+    let Attention { heads, kv_heads, scale, soft_cap, mask, .. } = *attention;
     let (queries, keys) = (q.rows(), k.rows());
     let (d, e) = (quotient(q.cols(), heads), quotient(v.cols(), kv_heads));
     let out = cuda.matrix("attention", queries, cols)?;

@@ -10,8 +10,8 @@ use alloc::vec::Vec;
 use super::Cuda;
 use super::kernel::Kernel;
 use crate::backend::{
-    Activation, Attention, AttentionMask, Backend, Conv, Epilogue, Grid, Matrix, Resize, SelectToken,
-    Selected, Weight, select,
+    Activation, Attention, AttentionMask, Backend, Conv, Epilogue, Grid, Matrix, Operands, Resize,
+    SelectToken, Selected, Weight, select,
 };
 use crate::config::Fields;
 use crate::error::{Error, Result};
@@ -216,7 +216,7 @@ fn quantised(cuda: &Cuda, rows: usize) -> Result<Answer> {
         let range = 0..integers.bytes.len();
         let matrix =
             Quantised::new("self-test".into(), scheme, [n, k], Arc::new(integers.bytes), range, scales)?;
-        let weight = Weight::new(cuda.store_quantised(&matrix)?, &[n, k]);
+        let weight = Weight::of_integers(cuda.store_quantised(&matrix)?, &[n, k]);
         let out = cuda.linear(cuda.upload(rows, k, &x)?.view(), &weight, None, Epilogue::NONE)?;
         cuda.copy(out.view(), &mut both, i * rows, 0)?;
         want.extend(reference::linear(&x, &numbers, [rows, k, n], &After::NONE));
@@ -321,7 +321,8 @@ fn attention(cuda: &Cuda, keys: usize) -> Result<Answer> {
         uniform(keys * kv_heads * d, 31),
     );
     let mask = AttentionMask::Causal { first: keys - queries, window: Some(keys - 1) };
-    let parameters = Attention { heads, kv_heads, scale: 0.25, soft_cap: Some(20.0), mask };
+    let parameters =
+        Attention { heads, kv_heads, scale: 0.25, soft_cap: Some(20.0), mask, operands: Operands::Exact };
     let (rows, cols) = (queries, heads * d);
     let (queries, k_matrix) = (cuda.upload(rows, cols, &q)?, cuda.upload(keys, kv_heads * d, &k)?);
     let v_matrix = cuda.upload(keys, kv_heads * d, &v)?;

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use super::builder::{Builder, Init};
 use super::layers::{Linear, Norm};
 use super::parameters::{Gradients, Parameters};
-use crate::backend::{Activation, Attention, AttentionMask, Matrix, Train, View};
+use crate::backend::{Activation, Attention, AttentionMask, Matrix, Operands, Train, View};
 use crate::checked::Size;
 use crate::error::Result;
 use crate::nn::AttentionNames;
@@ -287,6 +287,7 @@ impl Block {
             scale: 1.0 / libm::sqrtf((width / heads.max(1)) as f32),
             soft_cap,
             mask: AttentionMask::Full,
+            operands: Operands::Exact,
         }
     }
 }

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use super::cache::KvCache;
 use super::config::LlamaConfig;
 use super::rope;
-use crate::backend::{Attention, AttentionMask, Backend, Epilogue, Matrix, View, Weight};
+use crate::backend::{Attention, AttentionMask, Backend, Epilogue, Matrix, Operands, View, Weight};
 use crate::checked::Size;
 use crate::error::{Error, Result};
 use crate::nn::Linear;
@@ -157,6 +157,7 @@ impl<B: Backend> Llama<B> {
             scale: 1.0 / libm::sqrtf(config.head_dim as f32),
             soft_cap: None,
             mask: AttentionMask::Causal { first, window: config.sliding_window },
+            operands: Operands::Exact,
         };
         let kind = cache.kind();
         let (keys, values) = cache.write(backend, index, k.view(), v.view())?;

@@ -4,7 +4,7 @@
 use alloc::format;
 
 use super::{LayerNorm, Linear};
-use crate::backend::{Attention, AttentionMask, Backend, Epilogue, Matrix, View};
+use crate::backend::{Attention, AttentionMask, Backend, Epilogue, Matrix, Operands, View};
 use crate::error::{Error, Result};
 use crate::weights::Loader;
 
@@ -207,6 +207,16 @@ impl<B: Backend> MultiHeadAttention<B> {
         self.out.forward(backend, mixed.view(), epilogue)
     }
 
+    /// Operands that projections in integers made need be no more exact than those.
+    fn operands(&self) -> Operands {
+        let quantised = match &self.projections {
+            Projections::Separate { q, k, v } => [q, k, v].into_iter().all(Linear::is_quantised),
+            Projections::Fused(qkv) => qkv.is_quantised(),
+            Projections::Paired { q, kv } => q.is_quantised() && kv.is_quantised(),
+        };
+        if quantised { Operands::Rounded } else { Operands::Exact }
+    }
+
     /// The values as the weights of queries and keys mix them.
     fn mix(&self, backend: &B, q: View<B>, k: View<B>, v: View<B>) -> Result<Matrix<B>> {
         let q_normed = match &self.q_norm {
@@ -223,6 +233,7 @@ impl<B: Backend> MultiHeadAttention<B> {
             scale: 1.0 / libm::sqrtf((self.inner / self.heads.max(1)) as f32),
             soft_cap: self.soft_cap,
             mask: AttentionMask::Full,
+            operands: self.operands(),
         };
         let q = q_normed.as_ref().map_or(q, Matrix::view);
         let k = k_normed.as_ref().map_or(k, Matrix::view);

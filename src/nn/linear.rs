@@ -46,4 +46,9 @@ impl<B: Backend> Linear<B> {
     pub fn forward(&self, backend: &B, x: View<B>, epilogue: Epilogue<B>) -> Result<Matrix<B>> {
         backend.linear(x, &self.weight, self.bias.as_ref(), epilogue)
     }
+
+    /// Whether the weight is integers with scales.
+    pub fn is_quantised(&self) -> bool {
+        self.weight.is_quantised()
+    }
 }

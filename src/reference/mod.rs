@@ -27,7 +27,7 @@ mod train;
 
 pub use activate::{TOLERANCE as ACTIVATE, activate, activation, gated};
 pub use add::{TOLERANCE as ADD, add};
-pub use attention::{TOLERANCE as ATTENTION, attention};
+pub use attention::{ROUNDED as ATTENTION_ROUNDED, TOLERANCE as ATTENTION, attention};
 pub use cache::cached;
 pub use compare::{Difference, Tolerance, compare};
 pub use conv2d::{TOLERANCE as CONV2D, conv2d};

@@ -110,7 +110,7 @@ impl<'a, B: Backend> Loader<'a, B> {
             if let Some(quantised) = self.weights.quantised(&full, shape)? {
                 self.take(&full);
                 self.take(&scales);
-                return Ok(Weight::new(self.backend.store_quantised(&quantised)?, shape));
+                return Ok(Weight::of_integers(self.backend.store_quantised(&quantised)?, shape));
             }
             if self.weights.has(&scales) && self.weights.has(&full) {
                 let reason = format!("are scales, but {full} is not quantised");

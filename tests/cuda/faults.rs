@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use triplet::backend::{Attention, AttentionMask, Backend, Epilogue, SelectToken, Weight};
+use triplet::backend::{Attention, AttentionMask, Backend, Epilogue, Operands, SelectToken, Weight};
 use triplet::cuda::{Cuda, Kernel, Parameter};
 use triplet::weights::{Dtype, Quantised, Scheme, Tensor};
 use triplet::{Error, Result};
@@ -25,8 +25,14 @@ fn frames() -> Result<()> {
         let x = cuda.upload(3, 8, &[0.5; 24])?;
         let y = cuda.linear(x.view(), &weight, None, Epilogue::NONE)?;
         let y = cuda.rope(y.view(), 1, 0, &[1.0, 0.5, 0.2, 0.1])?;
-        let attention =
-            Attention { heads: 2, kv_heads: 1, scale: 1.0, soft_cap: None, mask: AttentionMask::Full };
+        let attention = Attention {
+            heads: 2,
+            kv_heads: 1,
+            scale: 1.0,
+            soft_cap: None,
+            mask: AttentionMask::Full,
+            operands: Operands::Exact,
+        };
         let k = y.view().col_range(0..4)?;
         let z = cuda.attention(y.view(), k, k, &attention)?;
         cuda.download(cuda.gather(z.view(), &[2, 0])?.view().col_range(1..5)?)?;

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use triplet::backend::{
-    Activation, Attention, AttentionMask, Backend, Conv, Epilogue, Grid, Matrix, Resize, View, Weight,
+    Activation, Attention, AttentionMask, Backend, Conv, Epilogue, Grid, Matrix, Operands, Resize, View,
+    Weight,
 };
 use triplet::config::Fields;
 use triplet::cpu::Cpu;
@@ -198,7 +199,8 @@ fn attentions<B: Backend>(run: &mut Run<B>) -> Result<()> {
         let (q, k) = (run.matrix(queries, heads * d)?, run.matrix(keys, kv_heads * d)?);
         let v = run.matrix(keys, kv_heads * e)?;
         for soft_cap in [None, Some(5.0)] {
-            let attention = Attention { heads, kv_heads, scale: 0.3, soft_cap, mask };
+            let attention =
+                Attention { heads, kv_heads, scale: 0.3, soft_cap, mask, operands: Operands::Exact };
             let out = backend.attention(inner(&q), inner(&k), inner(&v), &attention)?;
             run.keep("attention", &out)?;
         }
@@ -353,8 +355,14 @@ fn operands_that_do_not_fit_are_refused_by_name() {
     let error = cuda.zeros(usize::MAX, 2).err().unwrap();
     assert!(matches!(error, Error::Limit { .. }), "{error}");
     let wide = cuda.zeros(2, 600).unwrap();
-    let attention =
-        Attention { heads: 1, kv_heads: 1, scale: 1.0, soft_cap: None, mask: AttentionMask::Full };
+    let attention = Attention {
+        heads: 1,
+        kv_heads: 1,
+        scale: 1.0,
+        soft_cap: None,
+        mask: AttentionMask::Full,
+        operands: Operands::Exact,
+    };
     let error = cuda.attention(wide.view(), wide.view(), wide.view(), &attention).err().unwrap();
     assert_eq!(error, Error::Limit { limit: "cuda.head_dim", max: 256, got: 600 });
     assert_eq!(StandIn::with(|all| all.launches.len()), launches, "nothing was launched");

@@ -1,6 +1,6 @@
 //! `attention` against its reference, and what masks promise.
 
-use triplet::backend::{Attention, AttentionMask, Backend};
+use triplet::backend::{Attention, AttentionMask, Backend, Operands};
 use triplet::cpu::Cpu;
 use triplet::reference::{self, ATTENTION, uniform};
 
@@ -34,7 +34,8 @@ fn masks_heads_and_sizes() {
         for [queries, keys, heads, kv_heads, d, e] in sizes {
             for mask in MASKS {
                 for soft_cap in [None, Some(3.0)] {
-                    let parameters = Attention { heads, kv_heads, scale: 0.4, soft_cap, mask };
+                    let parameters =
+                        Attention { heads, kv_heads, scale: 0.4, soft_cap, mask, operands: Operands::Exact };
                     let q = uniform(queries * heads * d, 1);
                     let k = uniform(keys * kv_heads * d, 2);
                     let v = uniform(keys * kv_heads * e, 3);
@@ -63,7 +64,8 @@ fn real_layers() {
             // The definition is slow: the last queries stand for all.
             let queries = queries.min(30);
             let mask = AttentionMask::Causal { first: keys - queries, window: None };
-            let parameters = Attention { heads, kv_heads, scale: 1.0, soft_cap: None, mask };
+            let parameters =
+                Attention { heads, kv_heads, scale: 1.0, soft_cap: None, mask, operands: Operands::Exact };
             let q = uniform(queries * heads * d, 4);
             let k = uniform(keys * kv_heads * d, 5);
             let v = uniform(keys * kv_heads * d, 6);
@@ -94,7 +96,14 @@ fn a_causal_row_has_the_same_bits_however_many_keys_and_queries_come_with_it() {
         for window in [None, Some(37)] {
             let run = |first: usize, count: usize, cached: usize| {
                 let mask = AttentionMask::Causal { first, window };
-                let parameters = Attention { heads, kv_heads, scale: 0.3, soft_cap: None, mask };
+                let parameters = Attention {
+                    heads,
+                    kv_heads,
+                    scale: 0.3,
+                    soft_cap: None,
+                    mask,
+                    operands: Operands::Exact,
+                };
                 let q = q.view().row_range(first..first + count).unwrap();
                 let (k, v) = (k.view().row_range(0..cached).unwrap(), v.view().row_range(0..cached).unwrap());
                 let out = cpu.attention(q, k, v, &parameters).unwrap();
@@ -124,7 +133,14 @@ fn a_masked_key_cannot_be_felt_and_a_seen_nan_can() {
         let cpu = &variant.cpu;
         let run = |k: &[f32], v: &[f32]| {
             let mask = AttentionMask::Causal { first: 10, window: Some(4) };
-            let parameters = Attention { heads: 1, kv_heads: 1, scale: 1.0, soft_cap: None, mask };
+            let parameters = Attention {
+                heads: 1,
+                kv_heads: 1,
+                scale: 1.0,
+                soft_cap: None,
+                mask,
+                operands: Operands::Exact,
+            };
             let q = cpu.upload(queries, d, &q).unwrap();
             let (k, v) = (cpu.upload(keys, d, k).unwrap(), cpu.upload(keys, d, v).unwrap());
             let out = cpu.attention(q.view(), k.view(), v.view(), &parameters).unwrap();

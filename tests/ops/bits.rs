@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use triplet::backend::{Activation, Attention, AttentionMask, Backend, Conv, Epilogue, Grid, Resize};
+use triplet::backend::{
+    Activation, Attention, AttentionMask, Backend, Conv, Epilogue, Grid, Operands, Resize,
+};
 use triplet::cpu::{Cpu, Isa, ParallelFor};
 use triplet::reference::{large_mean, uniform};
 use triplet::weights::Dtype;
@@ -71,7 +73,14 @@ fn everything(isa: Isa, cpu: Cpu) -> Vec<(&'static str, Vec<f32>)> {
     let conv = Conv { stride: 1, padding: 1, depthwise: false };
     let deep = Conv { depthwise: true, ..conv };
     let mask = AttentionMask::Causal { first: 5, window: None };
-    let attention = Attention { heads: 10, kv_heads: 5, scale: 0.3, soft_cap: Some(20.0), mask };
+    let attention = Attention {
+        heads: 10,
+        kv_heads: 5,
+        scale: 0.3,
+        soft_cap: Some(20.0),
+        mask,
+        operands: Operands::Exact,
+    };
     let half = x.view().col_range(0..c / 2).unwrap();
     let frequencies = uniform(13, 4);
     let to = Grid { height: 41, width: 29 };

@@ -1,7 +1,7 @@
 //! `cache` and `attention_cached`: keys and values in the types of a cache, against their definition.
 
 use triplet::Error;
-use triplet::backend::{Attention, AttentionMask, Backend, CacheType, Matrix, View};
+use triplet::backend::{Attention, AttentionMask, Backend, CacheType, Matrix, Operands, View};
 use triplet::cpu::Cpu;
 use triplet::reference::{self, ATTENTION, cached, uniform};
 
@@ -61,7 +61,8 @@ fn attention_over_a_cache_is_that_of_the_rounded_numbers_to_the_bit() {
                 let size = [keys, kv_heads, d];
                 let (k, v) = (held(cpu, &k, size, kind), held(cpu, &v, size, kind));
                 for (mask, soft_cap) in masks.into_iter().flat_map(|mask| [(mask, None), (mask, Some(3.0))]) {
-                    let parameters = Attention { heads, kv_heads, scale: 0.4, soft_cap, mask };
+                    let parameters =
+                        Attention { heads, kv_heads, scale: 0.4, soft_cap, mask, operands: Operands::Exact };
                     let case = format!("{} {kind:?} {queries}x{keys} {d} {parameters:?}", variant.name);
                     let mut want = reference::attention(&q, &meant_k, &meant_v, [queries, keys], &parameters);
                     // Without keys the reference cannot know the width of the values.
@@ -106,7 +107,14 @@ fn what_is_kept_is_what_the_definition_says() {
             let q = cpu.upload(1, heads.len() * d, &vec![0.0; x.len()]).unwrap();
             let mask = AttentionMask::Full;
             let kv_heads = heads.len();
-            let parameters = Attention { heads: kv_heads, kv_heads, scale: 1.0, soft_cap: None, mask };
+            let parameters = Attention {
+                heads: kv_heads,
+                kv_heads,
+                scale: 1.0,
+                soft_cap: None,
+                mask,
+                operands: Operands::Exact,
+            };
             let keys = held(cpu, &vec![0.0; x.len()], [1, kv_heads, d], kind);
             let got = cpu.attention_cached(q.view(), rows(&keys), rows(&slab), kind, &parameters).unwrap();
             for (i, (got, want)) in cpu.download(got.view()).unwrap().iter().zip(&want).enumerate() {
@@ -159,7 +167,8 @@ fn what_does_not_fit_is_named() {
 
         let mask = AttentionMask::Full;
         let attend = |k: View<Cpu>, v: View<Cpu>, heads, kv_heads| {
-            let parameters = Attention { heads, kv_heads, scale: 1.0, soft_cap: None, mask };
+            let parameters =
+                Attention { heads, kv_heads, scale: 1.0, soft_cap: None, mask, operands: Operands::Exact };
             operand(cpu.attention_cached(x.view(), k, v, kind, &parameters).map(drop))
         };
         let (good, short) = (slab.view(), slab.view().row_range(0..2).unwrap());

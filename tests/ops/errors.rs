@@ -1,6 +1,8 @@
 //! Operands that do not fit are errors that name the operand, never panics.
 
-use triplet::backend::{Activation, Attention, AttentionMask, Backend, Conv, Epilogue, Grid, Matrix, Resize};
+use triplet::backend::{
+    Activation, Attention, AttentionMask, Backend, Conv, Epilogue, Grid, Matrix, Operands, Resize,
+};
 use triplet::cpu::{Cpu, Isa};
 use triplet::weights::Dtype;
 use triplet::{Error, Result};
@@ -78,6 +80,7 @@ fn every_operation_names_what_does_not_fit() {
         scale: 1.0,
         soft_cap: None,
         mask: AttentionMask::Full,
+        operands: Operands::Exact,
     };
     assert_eq!(operand(cpu.attention(x, x, x, &heads(0, 0))), "attention.kv_heads");
     assert_eq!(operand(cpu.attention(x, x, x, &heads(4, 3))), "attention.kv_heads");

@@ -6,6 +6,7 @@ mod common;
 
 mod activate;
 mod attention;
+mod attention_tiles;
 mod bits;
 mod cache;
 mod conv2d;

@@ -1,6 +1,6 @@
 //! Attention: whole, in runs that `attention_merge` joins, grouped, causal, with a window, capped.
 
-use triplet::backend::{Attention, AttentionMask};
+use triplet::backend::{Attention, AttentionMask, Operands};
 use triplet::reference;
 
 use super::launch::{Arg, Kernels};
@@ -135,7 +135,7 @@ fn run(kernels: &Kernels, case: Case, how: How, name: &str) -> Result<Vec<f32>, 
         let args = [Address(out), Address(partial), Number(rows), Number(e), Number(splits)];
         kernels.launch("attention_merge", [(rows * e).div_ceil(256), 1, 1], 256, 0, &args, &memory)?;
     }
-    let parameters = Attention { heads, kv_heads, scale, soft_cap, mask };
+    let parameters = Attention { heads, kv_heads, scale, soft_cap, mask, operands: Operands::Exact };
     let want = reference::attention(&q, &k, &v, [queries, keys], &parameters);
     check(&memory, out, &want, reference::ATTENTION, name)?;
     memory.read_f32(out, queries * heads * e)
@@ -239,7 +239,8 @@ fn of_all_sizes(kernels: &Kernels, beyond: f32) -> Result<Vec<f32>, String> {
     ];
     kernels.launch("attention_sm75", [1, 1, 1], 128, 0, &args, &memory)?;
     let mask = causal(0, None);
-    let parameters = Attention { heads: 1, kv_heads: 1, scale: 1.0, soft_cap: None, mask };
+    let parameters =
+        Attention { heads: 1, kv_heads: 1, scale: 1.0, soft_cap: None, mask, operands: Operands::Exact };
     let want = reference::attention(&q[..30 * d], &k, &v, [30, keys], &parameters);
     let got = memory.read_f32(out, 30 * d)?;
     for (row, (got, want)) in got.chunks_exact(d).zip(want.chunks_exact(d)).enumerate() {

@@ -23,7 +23,7 @@ pub fn attention_backward(
     attention: &Attention,
     gradient: &[f32],
 ) -> [Vec<f64>; 3] {
-    let Attention { heads, kv_heads, scale, soft_cap, mask } = *attention;
+    let Attention { heads, kv_heads, scale, soft_cap, mask, .. } = *attention;
     let d = q.len() / (rows * heads).max(1);
     let e = v.len() / (keys * kv_heads).max(1);
     let (mut dq, mut dk, mut dv) = (vec![0.0; q.len()], vec![0.0; k.len()], vec![0.0; v.len()]);

@@ -1,6 +1,6 @@
 //! `attention_backward` against its reference, and that against differences.
 
-use triplet::backend::{Attention, AttentionMask, Train};
+use triplet::backend::{Attention, AttentionMask, Operands, Train};
 use triplet::reference::{self, ATTENTION_BACKWARD, uniform};
 
 use super::{agree, differences, lattice, weighted};
@@ -21,7 +21,8 @@ fn the_definition_is_the_derivative() {
     for mask in MASKS {
         for (heads, kv_heads) in [(2, 2), (4, 2)] {
             for soft_cap in [None, Some(0.8)] {
-                let parameters = Attention { heads, kv_heads, scale: 0.7, soft_cap, mask };
+                let parameters =
+                    Attention { heads, kv_heads, scale: 0.7, soft_cap, mask, operands: Operands::Exact };
                 let (q, k) = (lattice(queries * heads * d, 1), lattice(keys * kv_heads * d, 2));
                 let (v, gradient) = (lattice(keys * kv_heads * e, 3), uniform(queries * heads * e, 4));
                 let loss = |q: &[f32], k: &[f32], v: &[f32]| {
@@ -74,7 +75,8 @@ fn masks_heads_and_sizes() {
             let [_, _, heads, kv_heads, ..] = sizes;
             for mask in MASKS {
                 for soft_cap in [None, Some(3.0)] {
-                    let parameters = Attention { heads, kv_heads, scale: 0.4, soft_cap, mask };
+                    let parameters =
+                        Attention { heads, kv_heads, scale: 0.4, soft_cap, mask, operands: Operands::Exact };
                     check(&mut failures, &variant.name, &variant.cpu, sizes, &parameters);
                 }
             }
@@ -96,6 +98,7 @@ fn real_layers() {
                 scale: 8.0 * scale,
                 soft_cap,
                 mask: AttentionMask::Full,
+                operands: Operands::Exact,
             };
             check(&mut failures, isa.name(), &cpu, sizes, &parameters);
         }
@@ -110,8 +113,14 @@ fn a_wrong_number_reaches_the_gradients() {
     q[7] = f32::NAN;
     let q = cpu.upload(5, 4, &q).unwrap();
     let k = cpu.upload(5, 4, &uniform(20, 2)).unwrap();
-    let parameters =
-        Attention { heads: 1, kv_heads: 1, scale: 1.0, soft_cap: None, mask: AttentionMask::Full };
+    let parameters = Attention {
+        heads: 1,
+        kv_heads: 1,
+        scale: 1.0,
+        soft_cap: None,
+        mask: AttentionMask::Full,
+        operands: Operands::Exact,
+    };
     let got = cpu.attention_backward(q.view(), k.view(), k.view(), &parameters, k.view()).unwrap();
     for gradient in [&got.q, &got.k, &got.v] {
         assert!(!cpu.is_finite(gradient.view()).unwrap());

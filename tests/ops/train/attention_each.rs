@@ -1,6 +1,6 @@
 //! Attention of sequences is that of every sequence, bit for bit; and work that is done side by side is the same work.
 
-use triplet::backend::{Attention, AttentionMask, Backend, Matrix, Train, View};
+use triplet::backend::{Attention, AttentionMask, Backend, Matrix, Operands, Train, View};
 use triplet::cpu::Cpu;
 use triplet::reference::uniform;
 use triplet::{Error, Result};
@@ -31,7 +31,8 @@ fn every_sequence_is_attention_by_itself() {
                 (None, AttentionMask::Full),
                 (Some(3.0), AttentionMask::Causal { first: 0, window: Some(4) }),
             ] {
-                let parameters = Attention { heads, kv_heads, scale: 0.4, soft_cap, mask };
+                let parameters =
+                    Attention { heads, kv_heads, scale: 0.4, soft_cap, mask, operands: Operands::Exact };
                 let rows = count * tokens;
                 let of = |cols: usize, seed| padded(cpu, rows, cols, &uniform(rows * cols, seed));
                 let (q, k, v) = (of(heads * d, 1), of(kv_heads * d, 2), of(kv_heads * e, 3));

@@ -2,7 +2,7 @@
 
 use triplet::backend::{
     Activation, AdamwStep, Attention, AttentionMask, Backend, LinearGradients, LinearParameters,
-    NormGradients, Train,
+    NormGradients, Operands, Train,
 };
 use triplet::cpu::{Cpu, Isa};
 use triplet::reference::uniform;
@@ -42,8 +42,14 @@ fn everything(isa: Isa, threads: usize) -> Vec<(&'static str, Vec<f32>)> {
     let y =
         cpu.layer_norm_backward(x.view(), 1, Some(&z), 1e-5, x.view(), Some(x.view()), Some(into)).unwrap();
     out.push(("layer_norm_backward", [&y.buffer()[..], ws.buffer(), bs.buffer()].concat()));
-    let attention =
-        Attention { heads: 10, kv_heads: 10, scale: 0.3, soft_cap: Some(20.0), mask: AttentionMask::Full };
+    let attention = Attention {
+        heads: 10,
+        kv_heads: 10,
+        scale: 0.3,
+        soft_cap: Some(20.0),
+        mask: AttentionMask::Full,
+        operands: Operands::Exact,
+    };
     let y = cpu.attention_backward(x.view(), x.view(), x.view(), &attention, x.view()).unwrap();
     out.push(("attention_backward", [&y.q.buffer()[..], y.k.buffer(), y.v.buffer()].concat()));
     let y = cpu.attention_each(x.view(), x.view(), x.view(), &attention, 50).unwrap();

@@ -2,7 +2,7 @@
 
 use triplet::backend::{
     Activation, AdamwStep, Attention, AttentionMask, Backend, LinearGradients, LinearParameters,
-    NormGradients, Train,
+    NormGradients, Operands, Train,
 };
 use triplet::{Cpu, Error, Result};
 
@@ -59,8 +59,14 @@ fn every_operation_names_what_does_not_fit() {
     assert_eq!(norm(2, None, None, Some([4, 2])), "layer_norm_backward.into.weight");
     assert_eq!(norm(2, None, None, Some([2, 4])), "layer_norm_backward.into.bias");
 
-    let attention =
-        Attention { heads: 2, kv_heads: 2, scale: 1.0, soft_cap: None, mask: AttentionMask::Full };
+    let attention = Attention {
+        heads: 2,
+        kv_heads: 2,
+        scale: 1.0,
+        soft_cap: None,
+        mask: AttentionMask::Full,
+        operands: Operands::Exact,
+    };
     assert_eq!(operand(cpu.attention_backward(x, x, x, &attention, g)), "attention_backward.gradient");
     assert_eq!(operand(cpu.attention_backward(x, g, x, &attention, x)), "attention.k");
     assert_eq!(operand(cpu.attention_each(x, x, x, &attention, 4)), "attention_each.tokens");
