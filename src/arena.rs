@@ -23,7 +23,7 @@ use core::ptr::{self, NonNull};
 use core::slice;
 use core::{fmt, mem};
 
-use lock::Lock;
+pub(crate) use lock::Lock;
 use pool::Pool;
 
 use crate::checked::Size;

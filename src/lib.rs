@@ -16,6 +16,7 @@ pub mod cpu;
 pub mod cuda;
 pub mod device;
 pub mod error;
+mod few;
 #[cfg(feature = "finetune")]
 pub mod finetune;
 pub mod heads;

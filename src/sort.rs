@@ -2,9 +2,8 @@
 //! machines are held to a short list of panics; these only give another order.
 #![forbid(unsafe_code)]
 
-use alloc::collections::BinaryHeap;
 use alloc::vec::Vec;
-use core::cmp::{Ordering, Reverse};
+use core::cmp::Ordering;
 
 /// The items in ascending order; equal ones keep their order. Runs that are in order already are merged as they are.
 pub(crate) fn sorted_by<T>(items: Vec<T>, compare: impl Fn(&T, &T) -> Ordering) -> Vec<T> {
@@ -50,40 +49,37 @@ pub(crate) fn sorted_by<T>(items: Vec<T>, compare: impl Fn(&T, &T) -> Ordering) 
     order.into_iter().filter_map(|place| items.get_mut(place)?.take()).collect()
 }
 
-/// The first `count` of the items in ascending order.
-pub(crate) fn first_by<T>(items: Vec<T>, count: usize, compare: impl Fn(&T, &T) -> Ordering) -> Vec<T> {
-    let compare = &compare;
-    let items = items.into_iter().enumerate().map(|(place, item)| Reverse(Item { item, place, compare }));
-    let mut heap: BinaryHeap<_> = items.collect();
-    core::iter::from_fn(|| heap.pop()).take(count).map(|item| item.0.item).collect()
+/// Leaves the first `count` of the items in ascending order, which of equal ones is left open.
+pub(crate) fn keep_first_by<T>(items: &mut Vec<T>, count: usize, compare: impl Fn(&T, &T) -> Ordering) {
+    // A heap with the first item on top, which shrinks from the end, where the items then lie in descending order.
+    for root in (0..items.len() / 2).rev() {
+        sink(items, root, &compare);
+    }
+    let rest = items.len().saturating_sub(count);
+    for end in (rest..items.len()).rev() {
+        items.swap(0, end);
+        sink(&mut items[..end], 0, &compare);
+    }
+    items.drain(..rest);
+    items.reverse();
 }
 
-/// An item with its place before sorting.
-struct Item<'a, T, F> {
-    item: T,
-    place: usize,
-    compare: &'a F,
-}
-
-impl<T, F: Fn(&T, &T) -> Ordering> Ord for Item<'_, T, F> {
-    fn cmp(&self, other: &Self) -> Ordering {
-        (self.compare)(&self.item, &other.item).then(self.place.cmp(&other.place))
+/// Moves the item at `root` down below those that come before it.
+fn sink<T>(heap: &mut [T], mut root: usize, compare: impl Fn(&T, &T) -> Ordering) {
+    let before = |heap: &[T], a: usize, b: usize| match (heap.get(a), heap.get(b)) {
+        (Some(a), Some(b)) => compare(a, b) == Ordering::Less,
+        _ => false,
+    };
+    loop {
+        let (left, right) = (2 * root + 1, 2 * root + 2);
+        let first = if before(heap, right, left) { right } else { left };
+        if !before(heap, first, root) {
+            return;
+        }
+        heap.swap(first, root);
+        root = first;
     }
 }
-
-impl<T, F: Fn(&T, &T) -> Ordering> PartialOrd for Item<'_, T, F> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<T, F: Fn(&T, &T) -> Ordering> PartialEq for Item<'_, T, F> {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl<T, F: Fn(&T, &T) -> Ordering> Eq for Item<'_, T, F> {}
 
 #[cfg(test)]
 mod tests {
@@ -97,8 +93,10 @@ mod tests {
             let mut expected = items.clone();
             expected.sort_by_key(|item| item.0);
             prop_assert_eq!(&sorted_by(items.clone(), |a, b| a.0.cmp(&b.0)), &expected);
+            expected.sort();
             for count in [0, 1, 5, 200] {
-                let first = first_by(items.clone(), count, |a, b| a.0.cmp(&b.0));
+                let mut first = items.clone();
+                keep_first_by(&mut first, count, Ord::cmp);
                 prop_assert_eq!(&first, &expected[..count.min(expected.len())]);
             }
         }

@@ -226,27 +226,25 @@ impl Lease {
     /// Where `memory` is not NULL, `size` bytes can be read and written there until the lease is dropped, and nobody else
     /// touches them.
     pub(crate) unsafe fn take(model: &Model, memory: *mut c_void, size: usize) -> Result<(Cpu, Lease)> {
-        if memory.is_null() && size == 0 {
-            return Ok((model.backend().clone(), Lease(None)));
-        }
         // SAFETY: the caller's promise.
-        let (arena, lease) = unsafe { Lease::arena(memory, size) }?;
-        Ok((model.backend().in_arena(arena), lease))
+        Ok(match unsafe { Lease::arena(memory, size) }? {
+            None => (model.backend().clone(), Lease::none()),
+            Some((arena, lease)) => (model.backend().in_arena(arena), lease),
+        })
     }
 
     /// No memory.
-    #[cfg(feature = "cuda")]
     pub(crate) fn none() -> Lease {
         Lease(None)
     }
 
-    /// Memory that the caller lends, or the heap where `memory` is NULL.
+    /// Memory that the caller lends; `None` where `memory` is NULL.
     ///
     /// # Safety
     /// As [`Lease::take`].
-    pub(crate) unsafe fn arena(memory: *mut c_void, size: usize) -> Result<(Arena, Lease)> {
+    pub(crate) unsafe fn arena(memory: *mut c_void, size: usize) -> Result<Option<(Arena, Lease)>> {
         if memory.is_null() && size == 0 {
-            return Ok((Arena::HEAP, Lease(None)));
+            return Ok(None);
         }
         memory::check_pointer("memory", memory.cast::<u8>())?;
         let start = memory.addr();
@@ -265,7 +263,7 @@ impl Lease {
         let lease = Lease(Some(start..end));
         // SAFETY: the caller's promise; of any bytes `MaybeUninit` can be made.
         let memory = unsafe { slice::from_raw_parts_mut(memory.cast::<MaybeUninit<u8>>(), size) };
-        Ok((Arena::of(memory)?, lease))
+        Ok(Some((Arena::of(memory)?, lease)))
     }
 }
 

@@ -1,13 +1,13 @@
 //! What is asked.
 
 use core::ffi::{c_char, c_void};
-use core::ptr;
 use core::time::Duration;
+use core::{mem, ptr};
 
 use triplet::arena::Arena;
 use triplet::language::Sampling;
 use triplet::session::{Prompt, Question};
-use triplet::trp::{GuideMode, Plan, PlanItem, PromptItem};
+use triplet::trp::{GuideMode, Plan, PlanItem, PromptItem, Task, TaskCommand};
 
 use crate::event::triplet_event_fn;
 use crate::guard::guard;
@@ -15,7 +15,8 @@ use crate::memory::{self, Versioned};
 use crate::prompt::{triplet_prompt, visual_prompt};
 use crate::status::{Failure, Result, triplet_status};
 use crate::target::{
-    TRIPLET_TASK_VQA, elements, task, triplet_element, triplet_plan_item, triplet_task, triplet_unit, units,
+    TRIPLET_TASK_VQA, add_elements, add_units, task, triplet_element, triplet_plan_item, triplet_task,
+    triplet_unit,
 };
 
 /// How an answer is kept well-formed.
@@ -140,24 +141,63 @@ pub unsafe extern "C" fn triplet_ask_options_init(
     guard(|| unsafe { memory::init("options", options, struct_size) })
 }
 
-/// The question as the library knows it; the maps of its reply are taken from `maps`.
+/// What a session keeps of its last question, so that the next one needs no other memory for it.
+pub(crate) struct Words {
+    command: TaskCommand,
+    text: String,
+    items: Vec<PromptItem>,
+    plan: Plan,
+    /// Lines of longer plans.
+    spare: Vec<PlanItem>,
+}
+
+impl Words {
+    pub(crate) fn new() -> Words {
+        let command = TaskCommand { task: Task::Vqa, elements: Vec::new(), units: Vec::new() };
+        let (text, items, spare) = (String::new(), Vec::new(), Vec::new());
+        Words { command, text, items, plan: Plan::default(), spare }
+    }
+
+    /// Takes back what a question was made of.
+    pub(crate) fn keep(&mut self, question: Question) {
+        self.command = question.command;
+        match question.prompt {
+            Prompt::Text(text) => self.text = text,
+            Prompt::Items(items) => self.items = items,
+        }
+        if let GuideMode::Planned(Some(plan)) = question.guide {
+            self.plan = plan;
+        }
+    }
+}
+
+/// The question as the library knows it, made of `words`; the maps of its reply are taken from `maps`.
 ///
 /// # Safety
 /// What the options point to is valid during `'a`.
-pub(crate) unsafe fn question<'a>(options: &triplet_ask_options, maps: Arena) -> Result<Question<'a>> {
+pub(crate) unsafe fn question<'a>(
+    options: &triplet_ask_options,
+    words: &mut Words,
+    maps: Arena,
+) -> Result<Question<'a>> {
     let task = task(options.task)?;
-    let mut command = task.command();
-    if options.elements != 0 {
-        command.elements = elements(options.elements)?;
+    let TaskCommand { mut elements, mut units, .. } =
+        mem::replace(&mut words.command, TaskCommand { task, elements: Vec::new(), units: Vec::new() });
+    elements.clear();
+    units.clear();
+    match options.elements {
+        0 => elements.extend_from_slice(task.elements()),
+        bits => add_elements(bits, &mut elements)?,
     }
-    if options.units != 0 {
-        command.units = units(options.units)?;
+    match options.units {
+        0 => units.extend(task.unit()),
+        bits => add_units(bits, &mut units)?,
     }
     // SAFETY: the caller's promise.
     let (prompt, prompts, plan) = unsafe {
         let prompts = memory::slice("prompts", options.prompts, options.prompt_count)?;
         let prompts = prompts.iter().map(|prompt| visual_prompt(prompt)).collect::<Result<_>>()?;
-        (prompt(options)?, prompts, plan(options)?)
+        (prompt(options, words)?, prompts, plan(options, words)?)
     };
     let guide = match (options.guide, plan) {
         (TRIPLET_GUIDE_OFF, None) => GuideMode::Off,
@@ -173,7 +213,7 @@ pub(crate) unsafe fn question<'a>(options: &triplet_ask_options, maps: Arena) ->
     }
     Ok(Question {
         prompt,
-        command,
+        command: TaskCommand { task, elements, units },
         prompts,
         vd_cot: options.vd_cot != 0,
         guide,
@@ -199,10 +239,13 @@ pub(crate) fn time_limit(options: &triplet_ask_options) -> Option<Duration> {
 ///
 /// # Safety
 /// As [`question`].
-unsafe fn prompt(options: &triplet_ask_options) -> Result<Prompt> {
+unsafe fn prompt(options: &triplet_ask_options, words: &mut Words) -> Result<Prompt> {
     if options.prompt_ids.is_null() {
+        let mut text = mem::take(&mut words.text);
+        text.clear();
         // SAFETY: the caller's promise.
-        return Ok(Prompt::Text(unsafe { memory::text("question", options.question) }?.to_owned()));
+        text.push_str(unsafe { memory::text("question", options.question) }?);
+        return Ok(Prompt::Text(text));
     }
     if !options.question.is_null() {
         return Err(Failure::argument("prompt_ids", "cannot be given together with question"));
@@ -217,24 +260,37 @@ unsafe fn prompt(options: &triplet_ask_options) -> Result<Prompt> {
             Err(_) => Err(Failure::argument("prompt_ids", format!("has {id}, which is no token"))),
         },
     };
-    Ok(Prompt::Items(ids.iter().map(item).collect::<Result<_>>()?))
+    let mut items = mem::take(&mut words.items);
+    items.clear();
+    for id in ids {
+        items.push(item(id)?);
+    }
+    Ok(Prompt::Items(items))
 }
 
 /// The plan, where one is given.
 ///
 /// # Safety
 /// As [`question`].
-unsafe fn plan(options: &triplet_ask_options) -> Result<Option<Plan>> {
+unsafe fn plan(options: &triplet_ask_options, words: &mut Words) -> Result<Option<Plan>> {
     if options.plan.is_null() && options.plan_count == 0 {
         return Ok(None);
     }
     // SAFETY: the caller's promise.
     let items = unsafe { memory::slice("plan", options.plan, options.plan_count) }?;
-    let item = |item: &triplet_plan_item| {
+    let mut plan = mem::take(&mut words.plan);
+    words.spare.extend(plan.items.drain(..).rev());
+    for item in items {
         // SAFETY: the caller's promise.
         let (name, unit) =
             unsafe { (memory::text("plan.name", item.name)?, memory::text("plan.unit", item.unit)?) };
-        Ok(PlanItem::new(name, unit, item.count))
-    };
-    Ok(Some(Plan { items: items.iter().map(item).collect::<Result<_>>()? }))
+        let mut line = words.spare.pop().unwrap_or_else(|| PlanItem::new("", "", 0));
+        for (text, new) in [(&mut line.name, name), (&mut line.unit, unit)] {
+            text.clear();
+            text.push_str(new);
+        }
+        line.count = item.count;
+        plan.items.push(line);
+    }
+    Ok(Some(plan))
 }

@@ -4,6 +4,8 @@ use core::ffi::c_void;
 
 #[cfg(feature = "cuda")]
 use triplet::Cuda;
+use triplet::arena::Arena;
+use triplet::backend::Backend;
 use triplet::config::ModelDir;
 use triplet::cpu::Cpu;
 use triplet::device::{Device, Opened};
@@ -159,19 +161,29 @@ impl AnyImage {
 }
 
 impl AnySession {
+    /// Where the maps of replies lie for which no memory was lent: buffers that came free are used again.
+    pub(crate) fn maps(&self) -> Arena {
+        match self {
+            AnySession::Cpu(session) => session.model().backend().arena().clone(),
+            #[cfg(feature = "cuda")]
+            AnySession::Cuda(session) => session.model().backend().arena().clone(),
+        }
+    }
+
     pub(crate) fn ask(
         &mut self,
         image: &AnyImage,
         question: &Question,
         control: &mut Control,
-    ) -> Result<Reply> {
+        reply: &mut Reply,
+    ) -> Result<()> {
         match (self, image) {
             (AnySession::Cpu(session), AnyImage::Cpu(image)) => {
-                Ok(session.ask_with(image, question, control)?)
+                Ok(session.ask_into(image, question, control, reply)?)
             }
             #[cfg(feature = "cuda")]
             (AnySession::Cuda(session), AnyImage::Cuda(image)) => {
-                Ok(session.ask_with(image, question, control)?)
+                Ok(session.ask_into(image, question, control, reply)?)
             }
             #[cfg(feature = "cuda")]
             _ => Err(other_model()),
@@ -183,18 +195,20 @@ impl AnySession {
         image: &AnyImage,
         question: &Question,
         ids: &[u32],
-    ) -> Result<Reply> {
+        reply: &mut Reply,
+    ) -> Result<()> {
         match (self, image) {
             (AnySession::Cpu(session), AnyImage::Cpu(image)) => {
-                Ok(session.decode_tokens(image, question, ids)?)
+                *reply = session.decode_tokens(image, question, ids)?;
             }
             #[cfg(feature = "cuda")]
             (AnySession::Cuda(session), AnyImage::Cuda(image)) => {
-                Ok(session.decode_tokens(image, question, ids)?)
+                *reply = session.decode_tokens(image, question, ids)?;
             }
             #[cfg(feature = "cuda")]
-            _ => Err(other_model()),
+            _ => return Err(other_model()),
         }
+        Ok(())
     }
 }
 

@@ -43,8 +43,13 @@ pub struct triplet_event {
 pub type triplet_event_fn =
     Option<unsafe extern "C" fn(user_data: *mut c_void, event: *const triplet_event) -> i32>;
 
-/// Passes an event on.
-pub(crate) fn tell(callback: triplet_event_fn, user_data: *mut c_void, event: &Event) -> ControlFlow<()> {
+/// Passes an event on, its text in `told`.
+pub(crate) fn tell(
+    callback: triplet_event_fn,
+    user_data: *mut c_void,
+    event: &Event,
+    told: &mut Text,
+) -> ControlFlow<()> {
     let Some(callback) = callback else { return ControlFlow::Continue(()) };
     let (kind, text, token, unit, count) = match *event {
         Event::Token { id, text } => (TRIPLET_EVENT_TOKEN, text, id, TRIPLET_UNIT_NONE, 0),
@@ -53,12 +58,12 @@ pub(crate) fn tell(callback: triplet_event_fn, user_data: *mut c_void, event: &E
         }
         _ => return ControlFlow::Continue(()),
     };
-    let text = Text::new(text);
+    told.set(text);
     let event = triplet_event {
         struct_size: size_of::<triplet_event>() as u32,
         kind,
-        text: text.as_ptr(),
-        text_len: text.len(),
+        text: told.as_ptr(),
+        text_len: told.len(),
         token,
         unit,
         count,

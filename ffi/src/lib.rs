@@ -12,6 +12,7 @@
 #[cfg(feature = "finetune")]
 pub mod align;
 pub mod allocator;
+mod answered;
 pub mod arena;
 pub mod ask;
 pub mod convert;

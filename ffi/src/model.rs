@@ -387,11 +387,9 @@ pub(crate) unsafe fn destroy<T: Object>(
         return Ok(());
     }
     check(&*registry::get::<T>(value)?)?;
-    let object = registry::remove::<T>(value)?;
+    registry::remove::<T>(value)?;
     // SAFETY: the caller's promise.
-    unsafe { memory::write(name, handle, ptr::null_mut()) }?;
-    drop(object);
-    Ok(())
+    unsafe { memory::write(name, handle, ptr::null_mut()) }
 }
 
 /// `TRIPLET_INVALID_ARGUMENT` for an index beyond the end of a list.

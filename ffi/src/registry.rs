@@ -2,10 +2,9 @@
 //! handle that was destroyed, is of another kind or was never given out is found out and does no harm.
 #![forbid(unsafe_code)]
 
+use core::ops::Deref;
 use core::ptr;
 use std::any::Any;
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::status::{Failure, Result, TRIPLET_INVALID_HANDLE};
@@ -62,13 +61,50 @@ const MARK: usize = if usize::BITS == 64 { 0x7452 << (usize::BITS - 16) } else {
 const SERIALS: usize =
     if usize::BITS == 64 { (1 << (usize::BITS - 20)) - 1 } else { usize::MAX / SPACING - 1 };
 
-/// Objects by the value of their handle.
+/// Where an object lies; the next one of its kind may take its place.
+struct Place<T>(Option<T>);
+
+type AnyPlace = Arc<dyn Any + Send + Sync>;
+
+/// Objects by the value of their handle, in ascending order.
 struct Registry {
     last: usize,
-    live: BTreeMap<usize, Arc<dyn Any + Send + Sync>>,
+    live: Vec<(usize, AnyPlace)>,
+    /// Empty places, at most [`IDLE`].
+    idle: Vec<AnyPlace>,
 }
 
-static REGISTRY: Mutex<Registry> = Mutex::new(Registry { last: 0, live: BTreeMap::new() });
+/// Places that are kept.
+const IDLE: usize = 32;
+
+static REGISTRY: Mutex<Registry> = Mutex::new(Registry { last: 0, live: Vec::new(), idle: Vec::new() });
+
+impl Registry {
+    fn find(&self, value: usize) -> core::result::Result<usize, usize> {
+        self.live.binary_search_by_key(&value, |&(value, _)| value)
+    }
+
+    /// An empty place, of an object that is gone where there is one.
+    fn place<T: Object>(&mut self) -> Arc<Place<T>> {
+        let found = self.idle.iter().position(|place| place.is::<Place<T>>());
+        let found = found.map(|index| self.idle.swap_remove(index).downcast());
+        found.and_then(core::result::Result::ok).unwrap_or_else(|| Arc::new(Place(None)))
+    }
+}
+
+/// What a handle stands for, for as long as a call needs it.
+pub(crate) struct Held<T: Object>(Arc<Place<T>>);
+
+impl<T: Object> Deref for Held<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        match &self.0.0 {
+            Some(object) => object,
+            None => unreachable!("what is live is in its place"),
+        }
+    }
+}
 
 /// No call into the host or the model happens under the lock.
 fn registry() -> MutexGuard<'static, Registry> {
@@ -77,31 +113,48 @@ fn registry() -> MutexGuard<'static, Registry> {
 
 /// A new handle.
 pub(crate) fn insert<T: Object>(object: T) -> *mut T::Handle {
-    let object: Arc<dyn Any + Send + Sync> = Arc::new(object);
     let mut registry = registry();
+    let mut place = registry.place::<T>();
+    match Arc::get_mut(&mut place) {
+        Some(empty) => empty.0 = Some(object),
+        None => place = Arc::new(Place(Some(object))),
+    }
     loop {
         // A serial number comes back only after all of them, and never while it is in use.
         registry.last = registry.last % SERIALS + 1;
         let value = MARK | (registry.last * SPACING + T::KIND as usize);
-        if let Entry::Vacant(entry) = registry.live.entry(value) {
-            entry.insert(object);
+        if let Err(index) = registry.find(value) {
+            registry.live.insert(index, (value, place));
             return ptr::without_provenance_mut(value);
         }
     }
 }
 
 /// What the handle stands for.
-pub(crate) fn get<T: Object>(handle: *const T::Handle) -> Result<Arc<T>> {
+pub(crate) fn get<T: Object>(handle: *const T::Handle) -> Result<Held<T>> {
     let registry = registry();
-    let object = registry.live.get(&handle.addr()).cloned();
-    object.and_then(|object| object.downcast().ok()).ok_or_else(|| unknown::<T>(handle.addr(), registry.last))
+    let place = registry.find(handle.addr()).ok().and_then(|index| registry.live.get(index));
+    let place = place.and_then(|(_, place)| place.clone().downcast().ok());
+    place.map(Held).ok_or_else(|| unknown::<T>(handle.addr(), registry.last))
 }
 
 /// Takes the handle away. What it stood for goes with the last call that uses it.
-pub(crate) fn remove<T: Object>(handle: *const T::Handle) -> Result<Arc<T>> {
-    let object = get::<T>(handle)?;
-    registry().live.remove(&handle.addr());
-    Ok(object)
+pub(crate) fn remove<T: Object>(handle: *const T::Handle) -> Result<()> {
+    let Held(mut place) = get::<T>(handle)?;
+    let mut registry = registry();
+    if let Ok(index) = registry.find(handle.addr()) {
+        registry.live.remove(index);
+    }
+    drop(registry);
+    // Where another call uses the object, it goes with that call, and its place too.
+    if let Some(object) = Arc::get_mut(&mut place).and_then(|place| place.0.take()) {
+        drop(object);
+        let mut registry = self::registry();
+        if registry.idle.len() < IDLE {
+            registry.idle.push(place);
+        }
+    }
+    Ok(())
 }
 
 /// Handles that were given out and not destroyed.
@@ -155,5 +208,27 @@ mod tests {
         assert_eq!(message(model).unwrap(), "model was destroyed");
         assert!(remove::<Model>(model).is_err());
         assert_ne!(insert(Model), model, "handles are not given out again");
+    }
+
+    #[test]
+    fn an_object_in_use_outlives_its_handle() {
+        struct Counted(Arc<()>);
+        impl Object for Counted {
+            type Handle = Opaque;
+            const KIND: Kind = Kind::Image;
+        }
+        let alive = Arc::new(());
+        let first = insert(Counted(alive.clone()));
+        let held = get::<Counted>(first).unwrap();
+        assert!(remove::<Counted>(first).is_ok());
+        assert_eq!(Arc::strong_count(&held.0.0.as_ref().unwrap().0), 2, "a call uses it");
+        drop(held);
+        assert_eq!(Arc::strong_count(&alive), 1);
+        for _ in 0..3 {
+            let next = insert(Counted(alive.clone()));
+            assert_eq!(Arc::strong_count(&alive), 2);
+            assert!(remove::<Counted>(next).is_ok() && get::<Counted>(next).is_err());
+            assert_eq!(Arc::strong_count(&alive), 1, "gone with its handle");
+        }
     }
 }

@@ -1,11 +1,12 @@
 //! Replies: text, plan, triplets and their targets. Everything handed out is borrowed from the reply.
 
 use core::ffi::c_char;
-use core::ptr;
-use std::sync::OnceLock;
+use core::{mem, ptr};
+use std::sync::{Arc, OnceLock};
 
 use triplet::reply::{DepthUnit, Finish, Reply, Target, Triplet};
 
+use crate::answered::{Answered, Spare};
 use crate::arena::Lease;
 use crate::guard::guard;
 use crate::memory::{self, Versioned};
@@ -236,17 +237,13 @@ unsafe impl Versioned for triplet_depth {}
 
 /// What a reply handle stands for.
 pub(crate) struct ReplyObject {
-    reply: Reply,
+    answered: Answered,
     width: usize,
     height: usize,
-    text: Text,
-    sentence: Text,
-    /// One for every triplet.
-    phrases: Vec<Text>,
-    /// Name and unit of every line of the plan.
-    plan: Vec<(Text, Text)>,
     /// Made when it is first asked for.
     json: OnceLock<Text>,
+    /// Where the answer goes when the reply is destroyed.
+    spare: Arc<Spare>,
     /// The memory that the maps lie in; dropped after them.
     _lease: Lease,
 }
@@ -256,24 +253,29 @@ impl Object for ReplyObject {
     const KIND: Kind = Kind::Reply;
 }
 
+impl Drop for ReplyObject {
+    fn drop(&mut self) {
+        self.spare.keep(mem::take(&mut self.answered));
+    }
+}
+
 impl ReplyObject {
-    pub(crate) fn new(reply: Reply, width: usize, height: usize, lease: Lease) -> ReplyObject {
-        let items = reply.answer.plan.iter().flat_map(|plan| &plan.items);
-        ReplyObject {
-            text: Text::new(&reply.text),
-            sentence: Text::new(&reply.answer.text),
-            phrases: reply.triplets.iter().map(|triplet| Text::new(&triplet.phrase)).collect(),
-            plan: items.map(|item| (Text::new(&item.name), Text::new(&item.unit))).collect(),
-            json: OnceLock::new(),
-            width,
-            height,
-            reply,
-            _lease: lease,
-        }
+    pub(crate) fn new(
+        answered: Answered,
+        width: usize,
+        height: usize,
+        spare: Arc<Spare>,
+        lease: Lease,
+    ) -> ReplyObject {
+        ReplyObject { answered, json: OnceLock::new(), width, height, spare, _lease: lease }
+    }
+
+    fn reply(&self) -> &Reply {
+        self.answered.reply()
     }
 
     fn triplet(&self, index: usize) -> Result<&Triplet> {
-        let triplets = &self.reply.triplets;
+        let triplets = &self.reply().triplets;
         triplets.get(index).ok_or_else(|| beyond("index", index, triplets.len()))
     }
 
@@ -304,19 +306,21 @@ pub unsafe extern "C" fn triplet_reply_get_info(
 ) -> triplet_status {
     guard(|| {
         let object = registry::get::<ReplyObject>(reply)?;
-        let reply = &object.reply;
+        let reply = object.reply();
+        let (text, text_len) = object.answered.text();
+        let (sentence, sentence_len) = object.answered.sentence();
         let value = triplet_reply_info {
             finish: finish(reply.finish)?,
             flags: reply.flags.bits(),
             has_plan: reply.answer.plan.is_some().into(),
-            text: object.text.as_ptr(),
-            text_len: object.text.len(),
-            sentence: object.sentence.as_ptr(),
-            sentence_len: object.sentence.len(),
+            text,
+            text_len,
+            sentence,
+            sentence_len,
             ids: reply.ids.as_ptr(),
             id_count: reply.ids.len(),
             triplet_count: reply.triplets.len(),
-            plan_count: object.plan.len(),
+            plan_count: reply.answer.plan.as_ref().map_or(0, |plan| plan.items.len()),
             width: object.width,
             height: object.height,
             ..triplet_reply_info::default()
@@ -341,12 +345,11 @@ pub unsafe extern "C" fn triplet_reply_get_entry(
     guard(|| {
         let object = registry::get::<ReplyObject>(reply)?;
         let triplet = object.triplet(index)?;
-        let none = Text::EMPTY;
-        let phrase = object.phrases.get(index).unwrap_or(&none);
+        let (phrase, phrase_len) = object.answered.phrase(index);
         let value = triplet_entry {
             unit: unit_bit(triplet.unit),
-            phrase: phrase.as_ptr(),
-            phrase_len: phrase.len(),
+            phrase,
+            phrase_len,
             group: triplet.group,
             index: triplet.index,
             score: triplet.score,
@@ -373,11 +376,10 @@ pub unsafe extern "C" fn triplet_reply_get_plan_item(
 ) -> triplet_status {
     guard(|| {
         let object = registry::get::<ReplyObject>(reply)?;
-        let line = object.reply.answer.plan.as_ref().and_then(|plan| plan.items.get(index));
-        let (Some(line), Some((name, unit))) = (line, object.plan.get(index)) else {
-            return Err(beyond("index", index, object.plan.len()));
-        };
-        let value = triplet_plan_item { name: name.as_ptr(), unit: unit.as_ptr(), count: line.count };
+        let lines = object.reply().answer.plan.as_ref().map_or(&[][..], |plan| &plan.items);
+        let line = lines.get(index).ok_or_else(|| beyond("index", index, lines.len()))?;
+        let [name, unit] = object.answered.plan_item(index);
+        let value = triplet_plan_item { name, unit, count: line.count };
         // SAFETY: the caller's promise.
         unsafe { memory::write("item", item, value) }
     })
@@ -514,7 +516,7 @@ pub unsafe extern "C" fn triplet_reply_get_json(
     guard(|| {
         let object = registry::get::<ReplyObject>(reply)?;
         memory::check_pointer("json", json)?;
-        let text = object.json.get_or_init(|| Text::new(&object.reply.to_json()));
+        let text = object.json.get_or_init(|| Text::new(&object.reply().to_json()));
         // SAFETY: the caller's promise.
         unsafe {
             if !length.is_null() {

@@ -3,14 +3,14 @@
 use core::ffi::c_void;
 use core::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
-use triplet::arena::Arena;
 use triplet::reply::Reply;
-use triplet::session::{Control, Event, SessionOptions};
+use triplet::session::{Control, Event, Question, SessionOptions};
 
+use crate::answered::Spare;
 use crate::arena::{Lease, TRIPLET_CACHE_F32, cache_type, positions, triplet_cache};
-use crate::ask::{question, time_limit, triplet_ask_options};
+use crate::ask::{Words, question, time_limit, triplet_ask_options};
 use crate::device::AnySession;
 use crate::event;
 use crate::guard::guard;
@@ -20,6 +20,7 @@ use crate::model::{ModelObject, destroy, triplet_model};
 use crate::registry::{self, Kind, Object};
 use crate::reply::{ReplyObject, triplet_reply};
 use crate::status::{Failure, Result, TRIPLET_BUSY, TRIPLET_INTERNAL, triplet_status};
+use crate::text::Text;
 
 /// A conversation with a model. It remembers what it read last, so that a further question about the same picture costs
 /// only what is new. One thread at a time, any thread; the same bits on every one.
@@ -67,10 +68,20 @@ unsafe impl Versioned for triplet_session_options {}
 /// What a session handle stands for.
 pub(crate) struct SessionObject {
     /// Held while the session is at work; never waited for. Poisoned by a panic, after which the session is of no use.
-    session: Mutex<AnySession>,
+    working: Mutex<Working>,
     cancelled: AtomicBool,
+    /// Answers of replies that were destroyed.
+    spare: Arc<Spare>,
     /// The memory that the session lies in; dropped after it.
     _lease: Lease,
+}
+
+/// What one thread at a time works with.
+struct Working {
+    session: AnySession,
+    words: Words,
+    /// Text of the last event.
+    told: Text,
 }
 
 impl Object for SessionObject {
@@ -79,8 +90,8 @@ impl Object for SessionObject {
 }
 
 impl SessionObject {
-    fn hold(&self) -> Result<MutexGuard<'_, AnySession>> {
-        self.session.try_lock().map_err(|error| match error {
+    fn hold(&self) -> Result<MutexGuard<'_, Working>> {
+        self.working.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => Failure::new(TRIPLET_BUSY, "session is at work"),
             TryLockError::Poisoned(_) => {
                 Failure::new(TRIPLET_INTERNAL, "session has met a defect of the library; destroy it")
@@ -153,8 +164,13 @@ unsafe fn create(
     let begin = SessionOptions { positions: positions(options.positions), cache: cache_type(options.cache)? };
     // SAFETY: the caller's promise.
     let (made, lease) = unsafe { model.session(begin, options.memory, options.memory_size) }?;
-    let object =
-        SessionObject { session: Mutex::new(made), cancelled: AtomicBool::new(false), _lease: lease };
+    let working = Working { session: made, words: Words::new(), told: Text::EMPTY };
+    let object = SessionObject {
+        working: Mutex::new(working),
+        cancelled: AtomicBool::new(false),
+        spare: Arc::default(),
+        _lease: lease,
+    };
     let handle = registry::insert(object);
     // SAFETY: the caller's promise.
     unsafe { memory::write("session", session, handle) }
@@ -169,7 +185,7 @@ unsafe fn create(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn triplet_session_destroy(session: *mut *mut triplet_session) -> triplet_status {
     guard(|| {
-        let idle = |object: &SessionObject| match object.session.try_lock() {
+        let idle = |object: &SessionObject| match object.working.try_lock() {
             Err(TryLockError::WouldBlock) => Err(Failure::new(TRIPLET_BUSY, "session is at work")),
             _ => Ok(()),
         };
@@ -195,17 +211,16 @@ pub unsafe extern "C" fn triplet_session_ask(
     reply: *mut *mut triplet_reply,
 ) -> triplet_status {
     guard(|| {
-        let answer = |session: &SessionObject, image: &ImageObject, options: &triplet_ask_options, maps| {
-            // SAFETY: the caller's promise.
-            let question = unsafe { question(options, maps) }?;
-            let mut held = session.hold()?;
-            let mut on_event = |event: Event| event::tell(options.on_event, options.user_data, &event);
+        let answer = |session: &SessionObject, asked: Asked, reply: &mut Reply| {
+            let Asked { working, image, options, question } = asked;
+            let told = &mut working.told;
+            let mut on_event = |event: Event| event::tell(options.on_event, options.user_data, &event, told);
             let mut control = Control {
                 cancel: Some(&session.cancelled),
                 time_limit: time_limit(options),
-                on_event: Some(&mut on_event),
+                on_event: options.on_event.is_some().then_some(&mut on_event),
             };
-            held.ask(&image.encoded, &question, &mut control)
+            working.session.ask(&image.encoded, question, &mut control, reply)
         };
         // SAFETY: the caller's promise.
         unsafe { reply_with(session, image, options, reply, answer) }
@@ -229,10 +244,10 @@ pub unsafe extern "C" fn triplet_session_decode_tokens(
     reply: *mut *mut triplet_reply,
 ) -> triplet_status {
     guard(|| {
-        let answer = |session: &SessionObject, image: &ImageObject, options: &triplet_ask_options, maps| {
+        let answer = |_: &SessionObject, asked: Asked, reply: &mut Reply| {
             // SAFETY: the caller's promise.
-            let (question, ids) = unsafe { (question(options, maps)?, memory::slice("ids", ids, count)?) };
-            session.hold()?.decode_tokens(&image.encoded, &question, ids)
+            let ids = unsafe { memory::slice("ids", ids, count) }?;
+            asked.working.session.decode_tokens(&asked.image.encoded, asked.question, ids, reply)
         };
         // SAFETY: the caller's promise.
         unsafe { reply_with(session, image, options, reply, answer) }
@@ -264,6 +279,14 @@ pub extern "C" fn triplet_session_resume(session: *const triplet_session) -> tri
     })
 }
 
+/// A question to a session that is held.
+struct Asked<'a> {
+    working: &'a mut Working,
+    image: &'a ImageObject,
+    options: &'a triplet_ask_options,
+    question: &'a Question<'a>,
+}
+
 /// Looks the handles up, has `answer` answer and hands the reply out.
 ///
 /// # Safety
@@ -273,7 +296,7 @@ unsafe fn reply_with(
     image: *const triplet_image,
     options: *const triplet_ask_options,
     reply: *mut *mut triplet_reply,
-    answer: impl FnOnce(&SessionObject, &ImageObject, &triplet_ask_options, Arena) -> Result<Reply>,
+    answer: impl FnOnce(&SessionObject, Asked, &mut Reply) -> Result<()>,
 ) -> Result<()> {
     // SAFETY: the caller's promise.
     let options = unsafe {
@@ -284,10 +307,25 @@ unsafe fn reply_with(
     let session = registry::get::<SessionObject>(session)?;
     let image = registry::get::<ImageObject>(image)?;
     // SAFETY: the caller's promise.
-    let (maps, lease) = unsafe { Lease::arena(options.memory, options.memory_size) }?;
-    let answer = answer(&session, &image, &options, maps)?;
+    let lent = unsafe { Lease::arena(options.memory, options.memory_size) }?;
+    let mut held = session.hold()?;
+    let working = &mut *held;
+    let (maps, lease) = lent.unwrap_or_else(|| (working.session.maps(), Lease::none()));
+    // SAFETY: the caller's promise.
+    let question = unsafe { question(&options, &mut working.words, maps) }?;
+    let mut answered = session.spare.take();
+    let (image, options) = (&*image, &options);
+    let asked = Asked { working, image, options, question: &question };
+    let done = answered.fill(|reply| answer(&session, asked, reply));
+    held.words.keep(question);
+    drop(held);
+    if let Err(failure) = done {
+        session.spare.keep(answered);
+        return Err(failure);
+    }
     let (width, height) = (image.encoded.width(), image.encoded.height());
-    let handle = registry::insert(ReplyObject::new(answer, width, height, lease));
+    let object = ReplyObject::new(answered, width, height, session.spare.clone(), lease);
+    let handle = registry::insert(object);
     // SAFETY: the caller's promise.
     unsafe { memory::write("reply", reply, handle) }
 }

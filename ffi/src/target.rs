@@ -134,27 +134,28 @@ pub(crate) fn unit_bit(unit: Option<Unit>) -> triplet_unit {
     }
 }
 
-/// The units of a set.
-pub(crate) fn units(bits: triplet_unit) -> Result<Vec<Unit>> {
-    members("units", bits, &Unit::ALL.map(|unit| (unit_bit(Some(unit)), unit)))
+/// Puts the units of a set behind `units`.
+pub(crate) fn add_units(bits: triplet_unit, units: &mut Vec<Unit>) -> Result<()> {
+    add_members("units", bits, &Unit::ALL.map(|unit| (unit_bit(Some(unit)), unit)), units)
 }
 
-/// The elements of a set, in the order of the task command.
-pub(crate) fn elements(bits: triplet_element) -> Result<Vec<Element>> {
+/// Puts the elements of a set behind `elements`, in the order of the task command.
+pub(crate) fn add_elements(bits: triplet_element, elements: &mut Vec<Element>) -> Result<()> {
     let known = [
         (TRIPLET_ELEMENT_PHRASE, Element::Phrase),
         (TRIPLET_ELEMENT_SENTENCE, Element::Sentence),
         (TRIPLET_ELEMENT_UNIT, Element::Unit),
     ];
-    members("elements", bits, &known)
+    add_members("elements", bits, &known, elements)
 }
 
-fn members<T: Copy>(name: &str, bits: u32, known: &[(u32, T)]) -> Result<Vec<T>> {
+fn add_members<T: Copy>(name: &str, bits: u32, known: &[(u32, T)], members: &mut Vec<T>) -> Result<()> {
     let all = known.iter().fold(0, |all, (bit, _)| all | bit);
     if bits & !all != 0 {
         return Err(Failure::argument(name, format!("has unknown bits: {:#x}", bits & !all)));
     }
-    Ok(known.iter().filter(|(bit, _)| bits & bit != 0).map(|&(_, member)| member).collect())
+    members.extend(known.iter().filter(|(bit, _)| bits & bit != 0).map(|&(_, member)| member));
+    Ok(())
 }
 
 /// The task of a number.
@@ -198,8 +199,11 @@ mod tests {
 
     #[test]
     fn sets_keep_their_order_and_refuse_unknown_bits() {
-        assert_eq!(units(TRIPLET_UNIT_DEPTH | TRIPLET_UNIT_BOX).unwrap(), [Unit::Box, Unit::Depth]);
-        assert_eq!(elements(7).unwrap(), [Element::Phrase, Element::Sentence, Element::Unit]);
-        assert!(units(16).is_err() && elements(8).is_err());
+        let (mut units, mut elements) = (Vec::new(), Vec::new());
+        add_units(TRIPLET_UNIT_DEPTH | TRIPLET_UNIT_BOX, &mut units).unwrap();
+        add_elements(7, &mut elements).unwrap();
+        assert_eq!(units, [Unit::Box, Unit::Depth]);
+        assert_eq!(elements, [Element::Phrase, Element::Sentence, Element::Unit]);
+        assert!(add_units(16, &mut units).is_err() && add_elements(8, &mut elements).is_err());
     }
 }

@@ -5,7 +5,7 @@ use core::hint;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 /// A value that one thread at a time may reach.
-pub(super) struct Lock<T> {
+pub(crate) struct Lock<T> {
     locked: AtomicBool,
     value: UnsafeCell<T>,
 }
@@ -14,12 +14,12 @@ pub(super) struct Lock<T> {
 unsafe impl<T: Send> Sync for Lock<T> {}
 
 impl<T> Lock<T> {
-    pub(super) const fn new(value: T) -> Lock<T> {
+    pub(crate) const fn new(value: T) -> Lock<T> {
         Lock { locked: AtomicBool::new(false), value: UnsafeCell::new(value) }
     }
 
     /// Runs `work` on the value, alone. `work` neither panics nor takes long.
-    pub(super) fn with<R>(&self, work: impl FnOnce(&mut T) -> R) -> R {
+    pub(crate) fn with<R>(&self, work: impl FnOnce(&mut T) -> R) -> R {
         while self.locked.swap(true, Ordering::Acquire) {
             hint::spin_loop();
         }

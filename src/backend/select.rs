@@ -2,11 +2,10 @@
 #![forbid(unsafe_code)]
 
 use alloc::vec::Vec;
-use core::mem::take;
 
 use super::{Backend, View, check};
 use crate::error::Result;
-use crate::sort::first_by;
+use crate::sort::keep_first_by;
 use crate::trp::log_probability;
 
 /// Parameters of [`Backend::select_token`].
@@ -97,7 +96,7 @@ pub(crate) fn choose(
     candidates.extend(ids);
     let likeliest_first = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
     let count = if draw.top_k > 0 { draw.top_k } else { candidates.len() };
-    *candidates = first_by(take(candidates), count, likeliest_first);
+    keep_first_by(candidates, count, likeliest_first);
     let largest = candidates.first()?.1;
     let temperature = f64::from(draw.temperature);
     let weight = |logit: f32| libm::exp((f64::from(logit) - f64::from(largest)) / temperature);

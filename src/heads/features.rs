@@ -8,9 +8,13 @@ use alloc::vec::Vec;
 use crate::backend::{Backend, Epilogue, Grid, Matrix, Resize};
 use crate::checked::Size;
 use crate::error::{Error, Result};
+use crate::few::Few;
 use crate::nn::Linear;
 use crate::vision::FeatureMap;
 use crate::weights::Loader;
+
+/// Maps that a head reads without a list on the heap; the reference's models have up to five.
+const MAPS: usize = 8;
 
 /// What happens to the selected maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,12 +52,14 @@ impl FeatureInput {
     /// # Errors
     /// [`Error::Input`] where there are no features; [`Error::Config`] naming the field where a map is not there or has
     /// other channels; [`Error::Shape`] where a map's rows are not its grid.
-    pub fn select<'a, B: Backend>(&self, features: &[FeatureMap<'a, B>]) -> Result<Vec<FeatureMap<'a, B>>> {
+    pub(super) fn select<'a, B: Backend>(
+        &self,
+        features: &[FeatureMap<'a, B>],
+    ) -> Result<Few<FeatureMap<'a, B>, MAPS>> {
         if features.is_empty() {
             return Err(Error::Input { field: "features", reason: "are none".into() });
         }
-        let mut maps = Vec::with_capacity(self.index.len());
-        for (&index, &dim) in self.index.iter().zip(&self.dims) {
+        let map = |(&index, &dim): (&usize, &usize)| {
             let Some(&map) = features.get(index) else {
                 let reason = format!("names map {index}, but there are {}", features.len());
                 return Err(self.error("encoder_input_index", reason));
@@ -66,9 +72,9 @@ impl FeatureInput {
                 let reason = format!("{} rows for a grid of {:?}", map.view.rows(), map.grid);
                 return Err(Error::Shape { operand: "features.grid", reason });
             }
-            maps.push(map);
-        }
-        Ok(maps)
+            Ok(map)
+        };
+        self.index.iter().zip(&self.dims).map(map).collect()
     }
 
     fn error(&self, field: &str, reason: String) -> Error {

@@ -30,6 +30,11 @@ pub struct KeypointDecoder<B: Backend> {
     box_predictor: Mlp<B>,
     point_predictor: Mlp<B>,
     classifier: Linear<B>,
+    /// The object of every query.
+    repeated: Vec<usize>,
+    /// Queries of boxes, and those of keypoints.
+    box_rows: Vec<usize>,
+    point_rows: Vec<usize>,
 }
 
 /// Keypoints of all slots and what led to them.
@@ -77,12 +82,18 @@ impl<B: Backend> KeypointDecoder<B> {
             let widths = [width, width, width, outputs];
             Mlp::load(&loader.child(name), &PREDICTOR, &widths, Activation::Relu, true)
         };
+        // As many rows as the file has, so that the lists of them are no larger than a tensor.
+        let positions = loader.weight("query_position_embeddings.weight", &[rows, width])?;
+        let (box_rows, point_rows) = (0..rows).partition(|row| row.is_multiple_of(group));
         Ok(KeypointDecoder {
+            repeated: (0..rows).map(|row| quotient(row, group)).collect(),
+            box_rows,
+            point_rows,
             module: loader.prefix().into(),
             project: FeatureProjection::load(loader, &config.input, width)?,
             project_queries: linear("in_proj_queries", width, config.decoder.query_dim)?,
             embedding: loader.weight("kpt_embedding.weight", &[group, width])?,
-            positions: loader.weight("query_position_embeddings.weight", &[rows, width])?,
+            positions,
             decoder: DetrDecoder::load(&loader.child("decoder"), &config.decoder)?,
             box_predictor: predictor("box_predictor", 4)?,
             point_predictor: predictor("kpt_predictor", 2)?,
@@ -111,8 +122,7 @@ impl<B: Backend> KeypointDecoder<B> {
         let memory_position = sine_position(backend, grid, width)?;
 
         let projected = self.project_queries.forward(backend, objects, Epilogue::NONE)?;
-        let repeated: Vec<usize> = (0..slots * group).map(|row| quotient(row, group)).collect();
-        let repeated = backend.gather(projected.view(), &repeated)?;
+        let repeated = backend.gather(projected.view(), &self.repeated)?;
         let embedding = backend.read(&self.embedding, group, width)?;
         let queries = backend.add(repeated.view(), embedding.view())?;
         let positions = backend.read(&self.positions, slots * group, width)?;
@@ -124,10 +134,8 @@ impl<B: Backend> KeypointDecoder<B> {
             memory_position.view(),
         )?;
 
-        let (first, rest): (Vec<usize>, Vec<usize>) =
-            (0..slots * group).partition(|row| row.is_multiple_of(group));
-        let box_hidden = backend.gather(hidden.view(), &first)?;
-        let point_hidden = backend.gather(hidden.view(), &rest)?;
+        let box_hidden = backend.gather(hidden.view(), &self.box_rows)?;
+        let point_hidden = backend.gather(hidden.view(), &self.point_rows)?;
         let sigmoid = || Epilogue::activation(Activation::Sigmoid);
         let boxes = self.box_predictor.forward(backend, box_hidden.view(), sigmoid())?;
         let keypoints = self.point_predictor.forward(backend, point_hidden.view(), sigmoid())?;

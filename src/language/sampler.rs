@@ -45,6 +45,14 @@ impl Sampling {
     }
 }
 
+impl Default for Sampler {
+    /// Greedy.
+    fn default() -> Sampler {
+        let sampling = Sampling::GREEDY;
+        Sampler { sampling, random: SplitMix64(sampling.seed), candidates: Vec::new() }
+    }
+}
+
 impl Default for Sampling {
     fn default() -> Sampling {
         Sampling::GREEDY
@@ -66,6 +74,16 @@ impl Sampler {
     pub fn new(sampling: Sampling) -> Result<Sampler> {
         sampling.check()?;
         Ok(Sampler { sampling, random: SplitMix64(sampling.seed), candidates: Vec::new() })
+    }
+
+    /// Begins another random sequence, with the memory of the last one.
+    ///
+    /// # Errors
+    /// As [`Sampler::new`].
+    pub fn restart(&mut self, sampling: Sampling) -> Result<()> {
+        sampling.check()?;
+        (self.sampling, self.random) = (sampling, SplitMix64(sampling.seed));
+        Ok(())
     }
 
     /// Chooses among the ids for which `allowed` is true; `None` where there is none.

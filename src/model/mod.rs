@@ -13,7 +13,8 @@ use std::path::Path;
 
 pub(crate) use modules::{Found, Modules, Pose};
 
-use crate::backend::Backend;
+use crate::arena::Lock;
+use crate::backend::{Backend, Matrix};
 use crate::config::Config;
 #[cfg(feature = "std")]
 use crate::config::ModelDir;
@@ -52,7 +53,12 @@ struct Parts<B: Backend> {
     guide_tables: Arc<GuideTables>,
     warnings: Vec<String>,
     weight_bytes: usize,
+    /// Lists of the hidden states of pictures that are gone, for the next ones; empty but for their memory.
+    states: Lock<Vec<Vec<Matrix<B>>>>,
 }
+
+/// Most of them that are kept.
+const KEPT_STATES: usize = 8;
 
 #[cfg(feature = "std")]
 impl Model<Cpu> {
@@ -193,6 +199,21 @@ impl<B: Backend> Model<B> {
         self.parts.weight_bytes
     }
 
+    /// A list for the hidden states of a picture, empty.
+    pub(crate) fn take_states(&self) -> Vec<Matrix<B>> {
+        self.parts.states.with(Vec::pop).unwrap_or_default()
+    }
+
+    /// Keeps the list of a picture that goes.
+    pub(crate) fn keep_states(&self, mut states: Vec<Matrix<B>>) {
+        states.clear();
+        self.parts.states.with(|kept| {
+            if kept.len() < KEPT_STATES && kept.try_reserve(1).is_ok() {
+                kept.push(states);
+            }
+        });
+    }
+
     pub(crate) fn modules(&self) -> &Modules<B> {
         &self.parts.modules
     }
@@ -235,6 +256,7 @@ impl<B: Backend> Parts<B> {
             guide_tables,
             warnings,
             weight_bytes,
+            states: Lock::new(Vec::new()),
         })
     }
 }

@@ -174,22 +174,45 @@ pub(crate) enum Head<B: Backend> {
 
 /// What a head found, on the host: one entry per latent.
 pub(crate) enum Found {
-    /// Centre boxes as fractions of the square.
-    Boxes(Vec<[f32; 4]>),
+    /// Centre boxes as fractions of the square, four numbers each.
+    Boxes(Buffer),
     /// Which pixels of the picture belong to each mask, as [`Backend::mask_pixels`] says it.
     Masks(Vec<u32>),
     /// Sigmoid maps over the square.
     /// One after the other.
-    Maps { maps: Buffer, grid: Grid, range: Option<DepthRange> },
-    /// Centre boxes and joints as fractions of the square, and the sigmoids of (hidden, visible).
-    Poses(Vec<Pose>),
+    Maps {
+        maps: Buffer,
+        grid: Grid,
+        range: Option<DepthRange>,
+    },
+    Poses(Poses),
+}
+
+/// Persons.
+pub(crate) struct Poses {
+    areas: Buffer,
+    joints: Buffer,
+    visibility: Buffer,
 }
 
 /// One person.
 pub(crate) struct Pose {
+    /// Centre box, as fractions of the square.
     pub(crate) area: [f32; 4],
+    /// In fractions of the square.
     pub(crate) joints: [[f32; 2]; JOINTS],
+    /// The sigmoids of (hidden, visible).
     pub(crate) visibility: [[f32; 2]; JOINTS],
+}
+
+impl Poses {
+    /// One after the other.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Pose> {
+        let pairs = |values| <[f32]>::as_chunks::<2>(values).0.as_chunks::<JOINTS>().0;
+        let people = pairs(&self.joints).iter().zip(pairs(&self.visibility));
+        let poses = self.areas.as_chunks::<4>().0.iter().zip(people);
+        poses.map(|(&area, (&joints, &visibility))| Pose { area, joints, visibility })
+    }
 }
 
 impl<B: Backend> Head<B> {
@@ -261,7 +284,8 @@ impl<B: Backend> Head<B> {
         let rows = latents.rows();
         match self {
             Head::Box(head, _) => {
-                Ok(Found::Boxes(host(backend, &head.forward(backend, features, latents)?.boxes, rows)?))
+                let found = head.forward(backend, features, latents)?;
+                Ok(Found::Boxes(host("boxes", backend, &found.boxes, rows)?))
             }
             Head::Mask(head, _) => {
                 let found = head.forward(backend, features, latents)?;
@@ -272,37 +296,29 @@ impl<B: Backend> Head<B> {
                         return Ok(Found::Masks(bits));
                     }
                 }
-                Ok(Found::Maps { maps: maps(backend, &shares, rows)?, grid: found.grid, range: None })
+                Ok(Found::Maps { maps: host("maps", backend, &shares, rows)?, grid: found.grid, range: None })
             }
             Head::Depth(head, _) => {
                 let found = head.forward(backend, features, latents)?;
-                let maps = maps(backend, &found.shares, rows)?;
+                let maps = host("maps", backend, &found.shares, rows)?;
                 Ok(Found::Maps { maps, grid: found.mask.grid, range: found.range })
             }
             Head::Pose(head, _) => {
                 let found = head.forward(backend, features, latents)?.pose;
                 let visibility = backend.activate(found.visibility.view(), Activation::Sigmoid)?;
-                let areas = host::<B, 4>(backend, &found.boxes, rows)?;
-                let joints = host::<B, 2>(backend, &found.keypoints, rows * JOINTS)?;
-                let visibility = host::<B, 2>(backend, &visibility, rows * JOINTS)?;
-                let people = joints.as_chunks::<JOINTS>().0.iter().zip(visibility.as_chunks::<JOINTS>().0);
-                let poses = areas.into_iter().zip(people);
-                let poses = poses.map(|(area, (&joints, &visibility))| Pose { area, joints, visibility });
-                Ok(Found::Poses(poses.collect()))
+                Ok(Found::Poses(Poses {
+                    areas: host("boxes", backend, &found.boxes, rows)?,
+                    joints: host("keypoints", backend, &found.keypoints, rows * JOINTS)?,
+                    visibility: host("keypoints", backend, &visibility, rows * JOINTS)?,
+                }))
             }
         }
     }
 }
 
-/// The first `rows` rows of a matrix of `N` columns.
-fn host<B: Backend, const N: usize>(backend: &B, matrix: &Matrix<B>, rows: usize) -> Result<Vec<[f32; N]>> {
-    let values = backend.download(matrix.view().row_range(0..rows)?)?;
-    Ok(values.as_chunks::<N>().0.to_vec())
-}
-
 /// The first `rows` rows of a matrix.
-fn maps<B: Backend>(backend: &B, matrix: &Matrix<B>, rows: usize) -> Result<Buffer> {
-    let mut values = backend.arena().take("maps", Size::new(rows).times(matrix.cols())?.get())?;
+fn host<B: Backend>(what: &'static str, backend: &B, matrix: &Matrix<B>, rows: usize) -> Result<Buffer> {
+    let mut values = backend.arena().take(what, Size::new(rows).times(matrix.cols())?.get())?;
     backend.download_to(matrix.view().row_range(0..rows)?, &mut values)?;
     Ok(values)
 }

@@ -14,14 +14,15 @@ use crate::arena::Buffer;
 use crate::trp::{Answer, Flags, Unit};
 
 /// Why an answer ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Finish {
     /// The model wrote the end-of-text token.
     EndOfText,
     /// The budget of new tokens or the context is used up.
     Length,
-    /// The caller's cancel flag was set; no head has run and no triplet has a target.
+    /// The caller's cancel flag was set; no head has run and no triplet has a target. So is a reply that nobody has filled.
+    #[default]
     Cancelled,
     /// The time limit passed; what was complete by then is decoded.
     TimeLimit,
@@ -30,7 +31,7 @@ pub enum Finish {
 }
 
 /// An answer. "Nothing found" is an answer without triplets.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Reply {
     /// The answer as the model wrote it, plan and special tokens included, end-of-text excluded.
     pub text: String,

@@ -33,6 +33,8 @@ pub(super) struct Context<B: Backend> {
     held: Vec<Held>,
     /// Cells of the visual prompts that `held` refers to.
     regions: Vec<Vec<bool>>,
+    /// Tokens that are embedded together.
+    ids: Vec<u32>,
 }
 
 impl<B: Backend> Context<B> {
@@ -40,7 +42,7 @@ impl<B: Backend> Context<B> {
     pub(super) fn new(backend: &B, llm: &Llama<B>, options: SessionOptions) -> Result<Context<B>> {
         let cache = KvCache::of(options.cache, backend, llm.config(), options.positions)?;
         let hidden = backend.zeros(cache.positions(), llm.config().hidden_size)?;
-        Ok(Context { cache, hidden, held: Vec::new(), regions: Vec::new() })
+        Ok(Context { cache, hidden, held: Vec::new(), regions: Vec::new(), ids: Vec::new() })
     }
 
     /// Checks that the prompt leaves room for an answer, and says for how many tokens.
@@ -94,15 +96,15 @@ impl<B: Backend> Context<B> {
     pub(super) fn keep_common_prefix(&mut self, sequence: &Sequence<B>) {
         let same = |(held, slot): &(&Held, &Slot)| match (held, slot) {
             (Held::Token(id), Slot::Token(other)) => id == other,
-            (Held::Image(image, row), Slot::Image(other)) => image == sequence.image() && row == other,
+            (Held::Image(image, row), Slot::Image(other)) => *image == sequence.image() && row == other,
             (Held::Prompt(image, region, row), Slot::Prompt { prompt, row: other }) => {
-                image == sequence.image()
+                *image == sequence.image()
                     && row == other
                     && self.regions.get(*region).map(Vec::as_slice) == sequence.region(*prompt)
             }
             _ => false,
         };
-        let common = self.held.iter().zip(&sequence.slots).take_while(same).count();
+        let common = self.held.iter().zip(sequence.slots()).take_while(same).count();
         self.truncate(common);
     }
 
@@ -128,15 +130,15 @@ impl<B: Backend> Context<B> {
         sequence: &Sequence<B>,
         watch: &Watch,
     ) -> Result<Option<Finish>> {
-        while self.len() < sequence.slots.len() {
+        while self.len() < sequence.slots().len() {
             if let Some(finish) = watch.stop() {
                 return Ok(Some(finish));
             }
             let start = self.len();
-            let end = sequence.slots.len().min(start + CHUNK);
-            let embeddings = sequence.embed(backend, llm, start..end)?;
+            let end = sequence.slots().len().min(start + CHUNK);
+            let embeddings = sequence.embed(backend, llm, start..end, &mut self.ids)?;
             self.forward(backend, llm, embeddings.view())?;
-            for slot in sequence.slots.get(start..end).unwrap_or(&[]) {
+            for slot in sequence.slots().get(start..end).unwrap_or(&[]) {
                 let held = self.hold(sequence, *slot);
                 self.held.push(held);
             }
@@ -181,7 +183,7 @@ impl<B: Backend> Context<B> {
     fn hold(&mut self, sequence: &Sequence<B>, slot: Slot) -> Held {
         match slot {
             Slot::Token(id) => Held::Token(id),
-            Slot::Image(row) => Held::Image(sequence.image().clone(), row),
+            Slot::Image(row) => Held::Image(sequence.image(), row),
             Slot::Prompt { prompt, row } => {
                 let cells = sequence.region(prompt).unwrap_or(&[]);
                 let known = self.regions.iter().position(|region| region == cells);
@@ -189,7 +191,7 @@ impl<B: Backend> Context<B> {
                     self.regions.push(cells.to_vec());
                     self.regions.len() - 1
                 });
-                Held::Prompt(sequence.image().clone(), region, row)
+                Held::Prompt(sequence.image(), region, row)
             }
         }
     }

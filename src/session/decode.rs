@@ -1,13 +1,13 @@
 //! From the hidden states of `<REF>` tokens to targets in pixels.
 #![forbid(unsafe_code)]
 
-use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::array;
 
+use super::context::Context;
 use super::encoded::EncodedImage;
-use super::generate::Written;
+use super::question::Question;
 use crate::arena::{Arena, Buffer};
 use crate::backend::{Backend, Matrix, View};
 use crate::checked::Size;
@@ -15,9 +15,10 @@ use crate::error::{Error, Result};
 use crate::heads::AdapterGroup;
 use crate::image::Square;
 use crate::model::{Found, Model, Pose};
-use crate::reply::{Depth, DepthUnit, Finish, Keypoint, Keypoints, Mask, Target, Triplet};
-use crate::sort::sorted_by;
-use crate::trp::{Answer, Flags, Reference, Route, Routes, Slot, Unit, route, triplet_score};
+use crate::reply::{Depth, DepthUnit, Finish, Keypoint, Keypoints, Mask, Reply, Target, Triplet};
+use crate::trp::answer::Spare;
+use crate::trp::router::Router;
+use crate::trp::{Answer, Flags, Reference, Route, Slot, Unit, triplet_score};
 use crate::vision::FeatureMap;
 
 /// Where an answer was written.
@@ -35,6 +36,23 @@ pub(super) struct Place<'a, B: Backend> {
     pub(super) maps: &'a Arena,
 }
 
+impl<'a, B: Backend> Place<'a, B> {
+    /// An answer to `question` that `context` holds after `prompt` positions.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] never in practice.
+    pub(super) fn new(
+        backend: &'a B,
+        image: &'a EncodedImage<B>,
+        context: &'a Context<B>,
+        prompt: usize,
+        question: &'a Question,
+    ) -> Result<Place<'a, B>> {
+        let (hidden, image_first) = (context.hidden()?, context.image_first());
+        Ok(Place { backend, image, hidden, first: prompt, image_first, maps: &question.maps })
+    }
+}
+
 /// How masks are given.
 #[derive(Clone, Copy)]
 pub(super) struct Masks {
@@ -44,34 +62,60 @@ pub(super) struct Masks {
     pub(super) binary: bool,
 }
 
-/// One entry for every `<REF>` of the answer. Runs each head once, and only the heads that are needed; none where the
-/// answer was cancelled.
+/// What decoding keeps for the next answer.
+#[derive(Default)]
+pub(super) struct Scratch {
+    router: Router,
+    /// Rows that a head's latents lie in.
+    rows: Vec<usize>,
+    /// Keypoints of replies that are gone.
+    keypoints: Vec<Target>,
+}
+
+impl Scratch {
+    /// Keeps what can be used again of a reply's triplets, which are no longer there then.
+    pub(super) fn clear(&mut self, triplets: &mut Vec<Triplet>, spare: &mut Spare) {
+        for triplet in triplets.drain(..).rev() {
+            spare.keep_string(triplet.phrase);
+            self.keypoints.extend(triplet.target.filter(|target| matches!(target, Target::Keypoints(_))));
+        }
+    }
+}
+
+/// Fills in the triplets of a reply that has its answer: one for every `<REF>`. Runs each head once, and only the heads that
+/// are needed; none where the answer was cancelled.
 ///
 /// # Errors
 /// Those of the heads.
 pub(super) fn triplets<B: Backend>(
     model: &Model<B>,
     place: &Place<B>,
-    answer: &mut Answer,
-    written: &Written,
+    reply: &mut Reply,
+    log_probs: &[f32],
     masks: Masks,
-) -> Result<Vec<Triplet>> {
-    let routes = route(answer, model.heads());
-    let mut targets: Vec<(Slot, Target)> = Vec::new();
-    if written.finish != Finish::Cancelled && !routes.heads.is_empty() {
-        let mut features = place.image.features()?;
-        let adapted = Adapted::new(model, place, answer)?;
-        if let (Some(adapted), Some(last)) = (&adapted, features.last_mut()) {
-            last.view = adapted.image.view();
-        }
-        for route in &routes.heads {
-            let latents = latents(place, adapted.as_ref(), route)?;
-            let decided = masks.binary.then_some((&place.image.square, masks.threshold));
-            let found = find(model, place.backend, &features, route, latents.view(), decided)?;
-            place_targets(route, answer, found, place, masks, &mut targets)?;
-        }
+    scratch: &mut Scratch,
+    spare: &mut Spare,
+) -> Result<()> {
+    let Reply { answer, triplets, finish, .. } = reply;
+    let Scratch { router, rows, keypoints } = scratch;
+    router.route(answer, model.heads());
+    list(answer, log_probs, triplets, spare);
+    let routes = &router.routes;
+    if *finish == Finish::Cancelled || routes.heads.is_empty() {
+        return Ok(());
     }
-    Ok(list(answer, &written.log_probs, &routes, targets))
+    let mut features = place.image.maps()?;
+    let adapted = Adapted::new(model, place, answer)?;
+    if let (Some(adapted), Some(last)) = (&adapted, features.items_mut().last_mut()) {
+        last.view = adapted.image.view();
+    }
+    for route in &routes.heads {
+        let latents = latents(place, adapted.as_ref(), route, rows)?;
+        let decided = masks.binary.then_some((&place.image.square, masks.threshold));
+        let found = find(model, place.backend, &features, route, latents.view(), decided)?;
+        place_targets(route, found, place, masks, triplets, keypoints)?;
+    }
+    Ok(())
 }
 
 /// What the adapter makes of all groups of an answer.
@@ -119,18 +163,24 @@ impl<B: Backend> Adapted<B> {
 }
 
 /// The latents of a head's slots: the hidden state at each `<REF>`, or what the adapter made of it.
-fn latents<B: Backend>(place: &Place<B>, adapted: Option<&Adapted<B>>, route: &Route) -> Result<Matrix<B>> {
+fn latents<B: Backend>(
+    place: &Place<B>,
+    adapted: Option<&Adapted<B>>,
+    route: &Route,
+    rows: &mut Vec<usize>,
+) -> Result<Matrix<B>> {
     let backend = place.backend;
     let positions = route.slots.iter().map(|slot| slot.position);
+    rows.clear();
     match adapted {
         None => {
-            let rows: Vec<usize> = positions.map(|position| place.first + position).collect();
-            backend.gather(place.hidden, &rows)
+            rows.extend(positions.map(|position| place.first + position));
+            backend.gather(place.hidden, rows)
         }
         Some(adapted) => {
             let row = |position| adapted.positions.iter().position(|&other| other == position);
-            let rows: Vec<usize> = positions.filter_map(row).collect();
-            backend.gather(adapted.latents.view(), &rows)
+            rows.extend(positions.filter_map(row));
+            backend.gather(adapted.latents.view(), rows)
         }
     }
 }
@@ -170,12 +220,12 @@ pub(super) fn measure<B: Backend>(model: &Model<B>, place: &Place<B>) -> Result<
             });
         }
     }
-    let mut features = place.image.features()?;
+    let mut features = place.image.maps()?;
     let adapted = match answer.triplets.is_empty() {
         true => None,
         false => Adapted::new(model, place, &answer)?,
     };
-    if let (Some(adapted), Some(last)) = (&adapted, features.last_mut()) {
+    if let (Some(adapted), Some(last)) = (&adapted, features.items_mut().last_mut()) {
         last.view = adapted.image.view();
     }
     let mut kept = Vec::new();
@@ -184,7 +234,7 @@ pub(super) fn measure<B: Backend>(model: &Model<B>, place: &Place<B>) -> Result<
         let slots: Vec<Slot> = (0..head.num_queries.min(positions)).map(slot).collect();
         let most = slots.len().min(positions.saturating_sub(kept.len()));
         let route = Route { head: head.head.clone(), slots };
-        let latents = latents(place, adapted.as_ref(), &route)?;
+        let latents = latents(place, adapted.as_ref(), &route, &mut Vec::new())?;
         if let Found::Maps { .. } = find(model, place.backend, &features, &route, latents.view(), None)? {
             for _ in 0..most {
                 kept.push(map(place)?);
@@ -203,61 +253,93 @@ fn map<B: Backend>(place: &Place<B>) -> Result<Buffer> {
 /// Maps what a head found to pixels; entry `i` belongs to slot `i`.
 fn place_targets<B: Backend>(
     route: &Route,
-    answer: &Answer,
     found: Found,
     place: &Place<B>,
     masks: Masks,
-    targets: &mut Vec<(Slot, Target)>,
+    triplets: &mut [Triplet],
+    spare: &mut Vec<Target>,
 ) -> Result<()> {
     let square = &place.image.square;
     let (width, height) = (square.width(), square.height());
-    let slots = route.slots.iter().copied();
-    let unit = |slot: Slot| answer.triplets.get(slot.triplet).and_then(|triplet| triplet.unit);
+    let slots = route.slots.iter();
     match found {
         Found::Boxes(boxes) => {
-            let boxes = boxes.into_iter().map(|area| Target::Box(corners(square, area)));
-            targets.extend(slots.zip(boxes));
+            for (slot, &area) in slots.zip(boxes.as_chunks::<4>().0) {
+                set(triplets, slot, |_| Ok(Target::Box(corners(square, area))))?;
+            }
         }
-        Found::Poses(poses) => targets.extend(slots.zip(poses).map(|(slot, pose)| match unit(slot) {
-            Some(Unit::Box) => (slot, Target::Box(corners(square, pose.area))),
-            _ => (slot, Target::Keypoints(Box::new(keypoints(square, &pose)))),
-        })),
+        Found::Poses(poses) => {
+            for (slot, pose) in slots.zip(poses.iter()) {
+                set(triplets, slot, |unit| {
+                    Ok(match unit {
+                        Some(Unit::Box) => Target::Box(corners(square, pose.area)),
+                        _ => people(keypoints(square, &pose), spare),
+                    })
+                })?;
+            }
+        }
         Found::Masks(bits) => {
             let pixels = Size::new(width).times(height)?.get();
             let words = pixels.div_ceil(u32::BITS as usize).max(1);
             for (slot, words) in slots.zip(bits.chunks_exact(words)) {
-                let mut values = map(place)?;
-                for (values, word) in values.chunks_mut(u32::BITS as usize).zip(words) {
-                    values
-                        .iter_mut()
-                        .enumerate()
-                        .for_each(|(bit, value)| *value = decided(word >> bit & 1 == 1));
-                }
-                targets.push((slot, Target::Mask(mask(square, values, masks))));
+                set(triplets, slot, |_| {
+                    let mut values = map(place)?;
+                    for (values, word) in values.chunks_mut(u32::BITS as usize).zip(words) {
+                        values
+                            .iter_mut()
+                            .enumerate()
+                            .for_each(|(bit, value)| *value = decided(word >> bit & 1 == 1));
+                    }
+                    Ok(Target::Mask(mask(square, values, masks)))
+                })?;
             }
         }
         Found::Maps { maps, grid, range } => {
             for (slot, cells) in slots.zip(maps.chunks_exact(grid.cells().max(1))) {
-                let mut values = map(place)?;
-                square.unpad_map_to(cells, grid, &mut values)?;
-                let target = if unit(slot) == Some(Unit::Depth) {
-                    let mut unit = DepthUnit::Relative;
-                    if let Some(range) = range {
-                        unit = DepthUnit::Metres;
-                        values.iter_mut().for_each(|value| *value = range.depth(*value));
+                set(triplets, slot, |unit| {
+                    let mut values = map(place)?;
+                    square.unpad_map_to(cells, grid, &mut values)?;
+                    if unit == Some(Unit::Depth) {
+                        let mut unit = DepthUnit::Relative;
+                        if let Some(range) = range {
+                            unit = DepthUnit::Metres;
+                            values.iter_mut().for_each(|value| *value = range.depth(*value));
+                        }
+                        return Ok(Target::Depth(Depth { width, height, values, unit }));
                     }
-                    Target::Depth(Depth { width, height, values, unit })
-                } else {
                     if masks.binary {
                         values.iter_mut().for_each(|value| *value = decided(*value > masks.threshold));
                     }
-                    Target::Mask(mask(square, values, masks))
-                };
-                targets.push((slot, target));
+                    Ok(Target::Mask(mask(square, values, masks)))
+                })?;
             }
         }
     }
     Ok(())
+}
+
+/// Gives the triplet of a slot the target that `make` makes of its unit.
+fn set(
+    triplets: &mut [Triplet],
+    slot: &Slot,
+    make: impl FnOnce(Option<Unit>) -> Result<Target>,
+) -> Result<()> {
+    let is_it = |triplet: &&mut Triplet| [triplet.group, triplet.index] == [slot.triplet, slot.reference];
+    if let Some(triplet) = triplets.iter_mut().find(is_it) {
+        triplet.target = Some(make(triplet.unit)?);
+    }
+    Ok(())
+}
+
+/// In memory of a reply that is gone, where there is one.
+fn people(keypoints: Keypoints, spare: &mut Vec<Target>) -> Target {
+    match spare.pop() {
+        Some(Target::Keypoints(mut boxed)) => {
+            *boxed = keypoints;
+            Target::Keypoints(boxed)
+        }
+        _ => Target::Keypoints(Box::new(keypoints)),
+    }
 }
 
 /// What stands for a pixel that belongs to a mask or not.
@@ -284,26 +366,19 @@ fn keypoints(square: &Square, pose: &Pose) -> Keypoints {
     Keypoints { area: corners(square, pose.area), points }
 }
 
-/// All targets of the answer in order of appearance.
-fn list(answer: &Answer, log_probs: &[f32], routes: &Routes, targets: Vec<(Slot, Target)>) -> Vec<Triplet> {
-    let mut slots: Vec<Slot> = routes.heads.iter().flat_map(|route| route.slots.iter().copied()).collect();
-    slots.extend(routes.unrouted.iter().copied());
-    let slots = sorted_by(slots, |a, b| a.position.cmp(&b.position));
-    let mut targets: Vec<_> = targets.into_iter().map(Some).collect();
-    let mut triplets = Vec::with_capacity(slots.len());
-    for slot in slots {
-        let Some(group) = answer.triplets.get(slot.triplet) else { continue };
-        let found =
-            targets.iter_mut().find(|target| target.as_ref().is_some_and(|(other, _)| *other == slot));
-        triplets.push(Triplet {
-            phrase: answer.phrase(group).to_owned(),
-            unit: group.unit,
-            group: slot.triplet,
-            index: slot.reference,
-            score: triplet_score(group, log_probs),
-            flags: group.flags,
-            target: found.and_then(Option::take).map(|(_, target)| target),
-        });
+/// A triplet for every `<REF>` of the answer, in order of appearance, without its target.
+fn list(answer: &Answer, log_probs: &[f32], triplets: &mut Vec<Triplet>, spare: &mut Spare) {
+    for (group, triplet) in answer.triplets.iter().enumerate() {
+        for index in 0..triplet.references.len() {
+            triplets.push(Triplet {
+                phrase: spare.string(answer.phrase(triplet)),
+                unit: triplet.unit,
+                group,
+                index,
+                score: triplet_score(triplet, log_probs),
+                flags: triplet.flags,
+                target: None,
+            });
+        }
     }
-    triplets
 }

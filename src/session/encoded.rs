@@ -1,22 +1,29 @@
 //! A picture that the model has looked at, and the visual prompts on it.
 #![forbid(unsafe_code)]
 
-use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::mem;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::backend::{Backend, Grid, Matrix, View};
 use crate::error::{Error, Result};
+use crate::few::Few;
 use crate::image::{ImageView, Square, VisualPrompt, regions};
 use crate::model::Model;
 use crate::vision::{ConvNextOutput, FeatureMap, VisualPrompts, VitOutput};
 
-/// Tells pictures apart; two are equal only where one is a clone of the other.
-#[derive(Clone, Debug)]
-pub(super) struct Identity(Arc<()>);
+/// Hidden states of a model without a tower for which there is a list of maps on the stack.
+const STATES: usize = 32;
 
-impl PartialEq for Identity {
-    fn eq(&self, other: &Identity) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+/// Tells pictures apart: the number of a picture in this process, which on a machine of 32 bits comes again after four thousand
+/// million.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Identity(usize);
+
+impl Identity {
+    fn next() -> Identity {
+        static LAST: AtomicUsize = AtomicUsize::new(0);
+        Identity(LAST.fetch_add(1, Ordering::Relaxed))
     }
 }
 
@@ -44,7 +51,7 @@ impl<B: Backend> EncodedImage<B> {
         let square = Square::new(image.width(), image.height())?;
         let pixels = backend.prepare(&modules.encoder_pixels, image)?;
         let VitOutput { mut hidden_states, normed, pooled, prefix, grid } =
-            modules.visual_encoder.forward(backend, pixels.view())?;
+            modules.visual_encoder.forward_into(backend, pixels.view(), model.take_states())?;
         drop((pixels, normed, pooled));
         let mut selected = modules.select_layer;
         let tower = match &modules.visual_tower {
@@ -65,7 +72,7 @@ impl<B: Backend> EncodedImage<B> {
         let tokens = backend.settle(modules.projector.forward(backend, features.view)?);
         Ok(EncodedImage {
             model: model.clone(),
-            identity: Identity(Arc::new(())),
+            identity: Identity::next(),
             tokens,
             square,
             states: hidden_states,
@@ -110,17 +117,25 @@ impl<B: Backend> EncodedImage<B> {
     /// # Errors
     /// As [`EncodedImage::selected`].
     pub fn features(&self) -> Result<Vec<FeatureMap<'_, B>>> {
+        Ok(self.maps()?.to_vec())
+    }
+
+    /// As [`EncodedImage::features`].
+    pub(super) fn maps(&self) -> Result<Few<FeatureMap<'_, B>, STATES>> {
         match &self.tower {
-            Some(tower) => {
-                let mut maps: Vec<FeatureMap<B>> = tower.features().collect();
-                maps.push(self.selected()?);
-                Ok(maps)
-            }
+            Some(tower) => Ok(tower.features().chain([self.selected()?]).collect()),
             None => {
                 let layers = 0..self.states.len();
                 layers.map(|layer| state(&self.states, layer, self.prefix, self.grid)).collect()
             }
         }
+    }
+}
+
+impl<B: Backend> Drop for EncodedImage<B> {
+    /// The next picture of the model takes the list of this one's states.
+    fn drop(&mut self) {
+        self.model.keep_states(mem::take(&mut self.states));
     }
 }
 

@@ -10,14 +10,24 @@ use crate::error::{Error, Result};
 use crate::language::{Llama, Sampler};
 use crate::reply::Finish;
 use crate::text::{Detokenizer, Vocabulary};
-use crate::trp::{Guide, TokenMask, parse};
+use crate::trp::parser::Parser;
+use crate::trp::{Answer, Guide, TokenMask};
 
 /// An answer as tokens.
-pub(super) struct Written {
-    pub(super) ids: Vec<u32>,
+pub(super) struct Written<'a> {
+    pub(super) ids: &'a mut Vec<u32>,
     /// Natural logarithm of every token's probability under the plain softmax.
-    pub(super) log_probs: Vec<f32>,
-    pub(super) finish: Finish,
+    pub(super) log_probs: &'a mut Vec<f32>,
+}
+
+/// What writing an answer keeps for the next one.
+#[derive(Default)]
+pub(super) struct Pen {
+    pub(super) sampler: Sampler,
+    pub(super) detokenizer: Detokenizer,
+    pub(super) parser: Parser,
+    /// What the caller was told of last.
+    told: Answer,
 }
 
 /// Everything that decides what is written.
@@ -25,32 +35,37 @@ pub(super) struct Writer<'a, B: Backend> {
     pub(super) backend: &'a B,
     pub(super) llm: &'a Llama<B>,
     pub(super) vocabulary: &'a Vocabulary,
-    pub(super) guide: Option<Guide>,
+    pub(super) guide: Option<&'a mut Guide>,
     /// Every token of the vocabulary, which is what may be written without guidance.
     pub(super) all: &'a TokenMask,
-    pub(super) sampler: Sampler,
+    pub(super) pen: &'a mut Pen,
     /// Most tokens to write.
     pub(super) budget: usize,
 }
 
 impl<B: Backend> Writer<'_, B> {
-    /// Writes an answer after what `context` holds. Every token but an end-of-text is read again, a `<REF>` always, so
-    /// that its hidden state exists.
+    /// Writes an answer after what `context` holds, to lists that are empty. Every token but an end-of-text is read again, a
+    /// `<REF>` always, so that its hidden state exists.
     ///
     /// # Errors
     /// Those of [`Llama::forward`], and [`Error::NonFinite`] for the logits.
-    pub(super) fn write(mut self, context: &mut Context<B>, watch: &mut Watch) -> Result<Written> {
+    pub(super) fn write(
+        mut self,
+        context: &mut Context<B>,
+        watch: &mut Watch,
+        written: &mut Written,
+    ) -> Result<Finish> {
         let mut unchecked = false;
-        let written = self.write_on(context, watch, &mut unchecked).and_then(|written| {
+        let finish = self.write_on(context, watch, written, &mut unchecked).and_then(|finish| {
             let last = context.len().saturating_sub(1);
             let is_finite =
                 !unchecked || self.backend.is_finite(context.hidden()?.row_range(last..last + 1)?)?;
-            if is_finite { Ok(written) } else { Err(Llama::<B>::not_finite()) }
+            if is_finite { Ok(finish) } else { Err(Llama::<B>::not_finite()) }
         });
-        if unchecked && written.is_err() {
+        if unchecked && finish.is_err() {
             context.pop();
         }
-        written
+        finish
     }
 
     /// `unchecked` says whether nobody has looked at the last hidden state.
@@ -58,15 +73,15 @@ impl<B: Backend> Writer<'_, B> {
         &mut self,
         context: &mut Context<B>,
         watch: &mut Watch,
+        written: &mut Written,
         unchecked: &mut bool,
-    ) -> Result<Written> {
+    ) -> Result<Finish> {
         let (backend, llm, vocabulary, budget) = (self.backend, self.llm, self.vocabulary, self.budget);
-        let mut written = Written { ids: Vec::new(), log_probs: Vec::new(), finish: Finish::Length };
-        let mut detokenizer = Detokenizer::new();
+        let Pen { sampler, detokenizer, parser, told } = &mut *self.pen;
+        detokenizer.restart();
         while written.ids.len() < budget {
             if let Some(finish) = watch.stop() {
-                written.finish = finish;
-                break;
+                return Ok(finish);
             }
             let last = context.len().saturating_sub(1);
             let hidden = context.hidden()?.row_range(last..last + 1)?;
@@ -75,8 +90,7 @@ impl<B: Backend> Writer<'_, B> {
                 Some(guide) => guide.allowed(budget - written.ids.len()),
                 None => self.all,
             };
-            let Some((id, log_probability)) = self.sampler.select(backend, hidden, logits.view(), allowed)?
-            else {
+            let Some((id, log_probability)) = sampler.select(backend, hidden, logits.view(), allowed)? else {
                 let reason = "leaves no token to choose".into();
                 return Err(Error::Input { field: "guide", reason });
             };
@@ -87,27 +101,26 @@ impl<B: Backend> Writer<'_, B> {
             written.ids.push(id);
             written.log_probs.push(log_probability);
             if vocabulary.is_eos(id) {
-                written.finish = Finish::EndOfText;
                 watch.tell(Event::Token { id, text: detokenizer.finish() });
-                break;
+                return Ok(Finish::EndOfText);
             }
             watch.tell(Event::Token { id, text: detokenizer.push(vocabulary, id) });
             let is_reference = id == vocabulary.special().reference;
-            if is_reference {
-                tell_reference(vocabulary, &written.ids, watch);
+            if is_reference && watch.is_told() {
+                parser.parse_into(vocabulary, written.ids, told);
+                tell_reference(told, watch);
             }
             if written.ids.len() < budget || is_reference {
                 context.push(backend, llm, id)?;
                 *unchecked = true;
             }
         }
-        Ok(written)
+        Ok(Finish::Length)
     }
 }
 
-/// Tells of the `<REF>` that ends `ids`.
-fn tell_reference(vocabulary: &Vocabulary, ids: &[u32], watch: &mut Watch) {
-    let answer = parse(vocabulary, ids);
+/// Tells of the `<REF>` that ends an answer.
+fn tell_reference(answer: &Answer, watch: &mut Watch) {
     if let Some(triplet) = answer.triplets.last() {
         let index = triplet.references.len().saturating_sub(1);
         watch.tell(Event::Reference { phrase: answer.phrase(triplet), unit: triplet.unit, index });

@@ -15,7 +15,6 @@ mod question;
 mod sequence;
 
 use alloc::string::String;
-use alloc::vec;
 use alloc::vec::Vec;
 
 pub use encoded::EncodedImage;
@@ -25,18 +24,17 @@ pub use question::{Control, Event, OnEvent, Prompt, Question};
 use self::context::Context;
 use self::decode::{Masks, Place};
 use self::encoded::EncodedPrompts;
-use self::generate::{Writer, Written};
+use self::generate::{Pen, Writer, Written};
 use self::question::Watch;
-use self::sequence::Sequence;
+use self::sequence::{Sequence, Slot};
 use crate::backend::{Backend, CacheType, View};
 use crate::cpu::Cpu;
 use crate::error::{Error, Result};
 use crate::image::ImageView;
-use crate::language::Sampler;
 use crate::model::Model;
 use crate::reply::{Finish, Reply};
 use crate::text::{Detokenizer, Vocabulary};
-use crate::trp::{Guide, GuideMode, GuideOptions, PromptItem, TaskCommand, parse};
+use crate::trp::{Guide, GuideMode, GuideOptions, PromptItem, TaskCommand, Unit};
 
 /// A conversation with a model; see the [module](self).
 pub struct Session<B: Backend = Cpu> {
@@ -44,14 +42,49 @@ pub struct Session<B: Backend = Cpu> {
     /// Computes as the model's does; memory may come from elsewhere.
     backend: B,
     context: Context<B>,
-    asked: Option<Asked>,
+    /// The words and the guides of what was asked before, the last at the end; at most [`KEPT`] of each.
+    asked: Vec<Asked>,
+    guided: Vec<Guided>,
+    scratch: Scratch,
 }
 
-/// The words that were asked last and what they became.
+/// Questions whose words and guides a session keeps, so that asking them again takes no memory.
+const KEPT: usize = 16;
+
+/// Words and what they became.
 struct Asked {
     command: TaskCommand,
     text: String,
     items: Vec<PromptItem>,
+}
+
+/// A guide and what it was made for.
+struct Guided {
+    mode: GuideMode,
+    cot: bool,
+    units: Vec<Unit>,
+    guide: Guide,
+}
+
+/// Lists that a question fills and the next one fills again.
+#[derive(Default)]
+struct Scratch {
+    slots: Vec<Slot>,
+    log_probs: Vec<f32>,
+    pen: Pen,
+    decode: decode::Scratch,
+}
+
+impl Scratch {
+    /// Empties a reply, and keeps what can be used again.
+    fn clear(&mut self, reply: &mut Reply) {
+        let spare = &mut self.pen.parser.spare;
+        self.decode.clear(&mut reply.triplets, spare);
+        reply.answer.clear(spare);
+        reply.text.clear();
+        reply.ids.clear();
+        (reply.finish, reply.flags) = (Finish::Cancelled, Default::default());
+    }
 }
 
 /// How a session begins.
@@ -82,7 +115,14 @@ impl<B: Backend> Session<B> {
     /// A session that has read nothing.
     pub(crate) fn new(model: Model<B>, backend: B, options: SessionOptions) -> Result<Session<B>> {
         let context = Context::new(&backend, &model.modules().llm, options)?;
-        Ok(Session { model, backend, context, asked: None })
+        Ok(Session {
+            model,
+            backend,
+            context,
+            asked: Vec::new(),
+            guided: Vec::new(),
+            scratch: Scratch::default(),
+        })
     }
 
     /// The model that answers.
@@ -119,27 +159,67 @@ impl<B: Backend> Session<B> {
         question: &Question,
         control: &mut Control,
     ) -> Result<Reply> {
+        let mut reply = Reply::default();
+        self.ask_into(image, question, control, &mut reply)?;
+        Ok(reply)
+    }
+
+    /// As [`Session::ask_with`], into a reply that is there, one of this session's before or [`Reply::default`]. What it held is
+    /// dropped, its masks and maps before anything is computed; where the question fails it is left empty.
+    ///
+    /// A question that the session was asked before, or one of the last sixteen, then takes no memory from the allocator, as far
+    /// as no text or list is longer than any before: the session and the reply keep theirs. What still does is named in
+    /// `docs/memory.md`.
+    ///
+    /// # Errors
+    /// As [`Session::ask`].
+    pub fn ask_into(
+        &mut self,
+        image: &EncodedImage<B>,
+        question: &Question,
+        control: &mut Control,
+        reply: &mut Reply,
+    ) -> Result<()> {
+        self.scratch.clear(reply);
+        let answered = self.answer(image, question, control, reply);
+        if answered.is_err() {
+            self.scratch.clear(reply);
+        }
+        answered
+    }
+
+    fn answer(
+        &mut self,
+        image: &EncodedImage<B>,
+        question: &Question,
+        control: &mut Control,
+        reply: &mut Reply,
+    ) -> Result<()> {
         let mut watch = Watch::start(control);
         self.check_model(image)?;
-        let sampler = Sampler::new(question.sampling)?;
-        let items = self.items(question)?;
-        let (model, backend) = (&self.model, &self.backend);
+        let Session { model, backend, context, asked, guided, scratch } = self;
+        let Scratch { slots, log_probs, pen, decode } = scratch;
+        pen.sampler.restart(question.sampling)?;
+        let items = items(asked, model, question)?;
         let llm = &model.modules().llm;
         let prompts = EncodedPrompts::new(model, backend, image, &question.prompts)?;
-        let sequence = Sequence::new(&items, image, &prompts)?;
-        let budget = self.budget(sequence.slots.len(), question.max_new_tokens)?;
-        let guide = self.guide(question, budget)?;
-        self.context.keep_common_prefix(&sequence);
-        let written = match self.context.read(backend, llm, &sequence, &watch)? {
-            Some(finish) => Written { ids: Vec::new(), log_probs: Vec::new(), finish },
+        let sequence = Sequence::new(items, image, &prompts, slots)?;
+        let prompt = sequence.slots().len();
+        let budget = budget(context, prompt, question.max_new_tokens)?;
+        let guide = guide(guided, model, question, budget)?;
+        context.keep_common_prefix(&sequence);
+        log_probs.clear();
+        reply.finish = match context.read(backend, llm, &sequence, &watch)? {
+            Some(finish) => finish,
             None => {
-                let vocabulary = model.vocabulary();
-                let all = model.guide_tables().all();
-                let writer = Writer { backend, llm, vocabulary, guide, all, sampler, budget };
-                writer.write(&mut self.context, &mut watch)?
+                let (vocabulary, all) = (model.vocabulary(), model.guide_tables().all());
+                let mut written = Written { ids: &mut reply.ids, log_probs };
+                let writer = Writer { backend, llm, vocabulary, guide, all, pen, budget };
+                writer.write(context, &mut watch, &mut written)?
             }
         };
-        self.reply(image, question, written, sequence.slots.len())
+        let place = Place::new(backend, image, context, prompt, question)?;
+        finish(model, &place, question, reply, log_probs, pen, decode)
     }
 
     /// Runs the model over a given answer (teacher forcing) and decodes its triplets. An end-of-text token at its end is
@@ -156,18 +236,21 @@ impl<B: Backend> Session<B> {
         let mut control = Control::default();
         let watch = Watch::start(&mut control);
         self.check_model(image)?;
-        let mut items = self.items(question)?;
-        let model = &self.model;
-        let prompts = EncodedPrompts::new(model, &self.backend, image, &question.prompts)?;
-        let prompt = Sequence::new(&items, image, &prompts)?.slots.len();
-        let spoken = without_end(model.vocabulary(), answer);
-        items.extend(spoken.iter().copied().map(PromptItem::Token));
-        let sequence = Sequence::new(&items, image, &prompts)?;
-        self.context.keep_common_prefix(&sequence);
-        self.context.read(&self.backend, &model.modules().llm, &sequence, &watch)?;
-        let log_probs = vec![f32::NAN; answer.len()];
-        let written = Written { ids: answer.to_vec(), log_probs, finish: Finish::Given };
-        self.reply(image, question, written, prompt)
+        let Session { model, backend, context, asked, scratch, .. } = self;
+        let Scratch { slots, log_probs, pen, decode } = scratch;
+        let items = items(asked, model, question)?;
+        let prompts = EncodedPrompts::new(model, backend, image, &question.prompts)?;
+        let mut sequence = Sequence::new(items, image, &prompts, slots)?;
+        let prompt = sequence.slots().len();
+        sequence.extend(without_end(model.vocabulary(), answer));
+        context.keep_common_prefix(&sequence);
+        context.read(backend, &model.modules().llm, &sequence, &watch)?;
+        log_probs.clear();
+        log_probs.resize(answer.len(), f32::NAN);
+        let mut reply = Reply { ids: answer.to_vec(), finish: Finish::Given, ..Reply::default() };
+        let place = Place::new(backend, image, context, prompt, question)?;
+        finish(model, &place, question, &mut reply, log_probs, pen, decode)?;
+        Ok(reply)
     }
 
     /// Hidden states after the language model's last norm of every position read last, prompt and answer, `[positions,
@@ -186,68 +269,85 @@ impl<B: Backend> Session<B> {
             false => Err(Error::Input { field: "image", reason: "was encoded by another model".into() }),
         }
     }
+}
 
-    /// The prompt as items. Words that are asked again, as of every picture of a camera, are encoded once.
-    fn items(&mut self, question: &Question) -> Result<Vec<PromptItem>> {
-        let text = match &question.prompt {
-            Prompt::Items(items) => return Ok(items.clone()),
-            Prompt::Text(text) => text,
-        };
-        let command = &question.command;
-        if let Some(asked) = &self.asked
-            && asked.text == *text
-            && asked.command == *command
-        {
-            return Ok(asked.items.clone());
-        }
-        let items = self.model.encode_question(command, text)?;
-        self.asked = Some(Asked { command: command.clone(), text: text.clone(), items: items.clone() });
-        Ok(items)
+/// Moves the entry that `is_it` to the end, where there is one; else makes room for one more there.
+fn find_kept<T>(kept: &mut Vec<T>, is_it: impl Fn(&T) -> bool) -> bool {
+    let found = kept.iter().position(is_it);
+    match found {
+        Some(place) => kept[place..].rotate_left(1),
+        None if kept.len() >= KEPT => drop(kept.remove(0)),
+        None => {}
     }
+    found.is_some()
+}
 
-    /// How many tokens may be written after `prompt` positions.
-    fn budget(&self, prompt: usize, max_new_tokens: usize) -> Result<usize> {
-        if max_new_tokens == 0 {
-            return Err(Error::Input { field: "max_new_tokens", reason: "must be positive".into() });
-        }
-        Ok(self.context.room_after(prompt)?.min(max_new_tokens))
+/// The prompt as items. Words that are asked again, as of every picture of a camera, are encoded once.
+fn items<'a, B: Backend>(
+    asked: &'a mut Vec<Asked>,
+    model: &Model<B>,
+    question: &'a Question,
+) -> Result<&'a [PromptItem]> {
+    let text = match &question.prompt {
+        Prompt::Items(items) => return Ok(items),
+        Prompt::Text(text) => text,
+    };
+    let command = &question.command;
+    if !find_kept(asked, |asked| asked.text == *text && asked.command == *command) {
+        let items = model.encode_question(command, text)?;
+        asked.push(Asked { command: command.clone(), text: text.clone(), items });
     }
+    Ok(asked.last().map_or(&[], |asked| &asked.items))
+}
 
-    fn guide(&self, question: &Question, max_tokens: usize) -> Result<Option<Guide>> {
-        if matches!(question.guide, GuideMode::Off) {
-            return Ok(None);
-        }
-        let options = GuideOptions {
-            mode: question.guide.clone(),
-            cot: question.vd_cot,
-            units: question.command.units.clone(),
-            heads: self.model.heads().to_vec(),
-            max_tokens,
-        };
-        Guide::new(self.model.guide_tables().clone(), &options).map(Some)
+/// How many tokens may be written after `prompt` positions.
+fn budget<B: Backend>(context: &Context<B>, prompt: usize, max_new_tokens: usize) -> Result<usize> {
+    if max_new_tokens == 0 {
+        return Err(Error::Input { field: "max_new_tokens", reason: "must be positive".into() });
     }
+    Ok(context.room_after(prompt)?.min(max_new_tokens))
+}
 
-    /// Parses what was written after `prompt` positions and decodes its targets.
-    fn reply(
-        &self,
-        image: &EncodedImage<B>,
-        question: &Question,
-        written: Written,
-        prompt: usize,
-    ) -> Result<Reply> {
-        let vocabulary = self.model.vocabulary();
-        let spoken = without_end(vocabulary, &written.ids);
-        let mut answer = parse(vocabulary, spoken);
-        let text = text(vocabulary, spoken);
-        let hidden = self.context.hidden()?;
-        let image_first = self.context.image_first();
-        let place =
-            Place { backend: &self.backend, image, hidden, first: prompt, image_first, maps: &question.maps };
-        let masks = Masks { threshold: question.mask_threshold, binary: question.binary_masks };
-        let triplets = decode::triplets(&self.model, &place, &mut answer, &written, masks)?;
-        let flags = answer.flags;
-        Ok(Reply { text, ids: written.ids, answer, triplets, finish: written.finish, flags })
+/// The guide of a question, at the start of an answer.
+fn guide<'a, B: Backend>(
+    guided: &'a mut Vec<Guided>,
+    model: &Model<B>,
+    question: &Question,
+    max_tokens: usize,
+) -> Result<Option<&'a mut Guide>> {
+    let (mode, cot, units) = (&question.guide, question.vd_cot, &question.command.units);
+    if matches!(mode, GuideMode::Off) {
+        return Ok(None);
     }
+    if !find_kept(guided, |kept| kept.cot == cot && kept.units == *units && kept.mode == *mode) {
+        let heads = model.heads().to_vec();
+        let options = GuideOptions { mode: mode.clone(), cot, units: units.clone(), heads, max_tokens };
+        let guide = Guide::new(model.guide_tables().clone(), &options)?;
+        guided.push(Guided { mode: options.mode, cot, units: options.units, guide });
+    }
+    let guide = guided.last_mut().map(|guided| &mut guided.guide);
+    guide.map(|guide| guide.restart(max_tokens).map(|()| guide)).transpose()
+}
+
+/// Parses the tokens of a reply and decodes its targets.
+fn finish<B: Backend>(
+    model: &Model<B>,
+    place: &Place<B>,
+    question: &Question,
+    reply: &mut Reply,
+    log_probs: &[f32],
+    pen: &mut Pen,
+    scratch: &mut decode::Scratch,
+) -> Result<()> {
+    let vocabulary = model.vocabulary();
+    let Pen { detokenizer, parser, .. } = pen;
+    let spoken = without_end(vocabulary, &reply.ids);
+    parser.parse_into(vocabulary, spoken, &mut reply.answer);
+    write_text(vocabulary, spoken, detokenizer, &mut reply.text);
+    let masks = Masks { threshold: question.mask_threshold, binary: question.binary_masks };
+    decode::triplets(model, place, reply, log_probs, masks, scratch, &mut parser.spare)?;
+    reply.flags = reply.answer.flags;
+    Ok(())
 }
 
 /// The ids before the end-of-text token, if they end in one.
@@ -258,13 +358,11 @@ fn without_end<'a>(vocabulary: &Vocabulary, ids: &'a [u32]) -> &'a [u32] {
     }
 }
 
-/// The text of a sequence, special tokens included.
-fn text(vocabulary: &Vocabulary, ids: &[u32]) -> String {
-    let mut detokenizer = Detokenizer::new();
-    let mut text = String::new();
+/// Writes the text of a sequence, special tokens included.
+fn write_text(vocabulary: &Vocabulary, ids: &[u32], detokenizer: &mut Detokenizer, text: &mut String) {
+    detokenizer.restart();
     for &id in ids {
         text.push_str(detokenizer.push(vocabulary, id));
     }
     text.push_str(detokenizer.finish());
-    text
 }

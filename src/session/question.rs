@@ -138,6 +138,11 @@ impl<'c, 'a> Watch<'c, 'a> {
         None
     }
 
+    /// Whether anybody is told of events.
+    pub(super) fn is_told(&self) -> bool {
+        self.control.on_event.is_some()
+    }
+
     pub(super) fn tell(&mut self, event: Event) {
         if let Some(on_event) = &mut self.control.on_event {
             self.stopped |= on_event(event).is_break();

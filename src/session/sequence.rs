@@ -24,13 +24,13 @@ pub(super) enum Slot {
 
 /// A sequence of positions and the features that it refers to.
 pub(super) struct Sequence<'a, B: Backend> {
-    pub(super) slots: Vec<Slot>,
+    slots: &'a mut Vec<Slot>,
     image: &'a EncodedImage<B>,
     prompts: &'a EncodedPrompts<B>,
 }
 
 impl<'a, B: Backend> Sequence<'a, B> {
-    /// Lays the items out: the picture and every visual prompt take as many positions as they have rows.
+    /// Lays the items out in `slots`: the picture and every visual prompt take as many positions as they have rows.
     ///
     /// # Errors
     /// [`Error::Input`] where there is more than one picture, or another number of places than of visual prompts.
@@ -38,7 +38,9 @@ impl<'a, B: Backend> Sequence<'a, B> {
         items: &[PromptItem],
         image: &'a EncodedImage<B>,
         prompts: &'a EncodedPrompts<B>,
+        slots: &'a mut Vec<Slot>,
     ) -> Result<Sequence<'a, B>> {
+        slots.clear();
         let places = items.iter().filter(|item| matches!(item, PromptItem::VisualPrompt)).count();
         if places != prompts.cells.len() {
             let reason =
@@ -49,7 +51,6 @@ impl<'a, B: Backend> Sequence<'a, B> {
             let reason = "has more than one place for the picture".into();
             return Err(Error::Input { field: "prompt", reason });
         }
-        let mut slots = Vec::new();
         let mut prompt = 0;
         for item in items {
             match *item {
@@ -67,9 +68,19 @@ impl<'a, B: Backend> Sequence<'a, B> {
         Ok(Sequence { slots, image, prompts })
     }
 
+    /// What stands at each position.
+    pub(super) fn slots(&self) -> &[Slot] {
+        self.slots
+    }
+
+    /// Puts tokens behind what is there.
+    pub(super) fn extend(&mut self, ids: &[u32]) {
+        self.slots.extend(ids.iter().copied().map(Slot::Token));
+    }
+
     /// The identity of the picture.
-    pub(super) fn image(&self) -> &Identity {
-        &self.image.identity
+    pub(super) fn image(&self) -> Identity {
+        self.image.identity
     }
 
     /// The cells of a visual prompt, which identify it on its picture.
@@ -77,11 +88,17 @@ impl<'a, B: Backend> Sequence<'a, B> {
         self.prompts.cells.get(prompt).map(Vec::as_slice)
     }
 
-    /// What the language model reads at the positions of `range`: `[range, hidden_size]`.
+    /// What the language model reads at the positions of `range`: `[range, hidden_size]`. `ids` is scratch.
     ///
     /// # Errors
     /// [`Error::Input`] for an id outside the vocabulary; [`Error::Shape`], [`Error::Memory`].
-    pub(super) fn embed(&self, backend: &B, llm: &Llama<B>, range: Range<usize>) -> Result<Matrix<B>> {
+    pub(super) fn embed(
+        &self,
+        backend: &B,
+        llm: &Llama<B>,
+        range: Range<usize>,
+        ids: &mut Vec<u32>,
+    ) -> Result<Matrix<B>> {
         let slots = self.slots.get(range).unwrap_or(&[]);
         let mut out = backend.zeros(slots.len(), llm.config().hidden_size)?;
         let mut first = 0;
@@ -97,8 +114,9 @@ impl<'a, B: Backend> Sequence<'a, B> {
                     backend.copy(rows, &mut out, first, 0)?;
                 }
                 _ => {
-                    let ids: Vec<u32> = run.iter().filter_map(Slot::token).collect();
-                    let rows = llm.embed(backend, &ids)?;
+                    ids.clear();
+                    ids.extend(run.iter().filter_map(Slot::token));
+                    let rows = llm.embed(backend, ids)?;
                     backend.copy(rows.view(), &mut out, first, 0)?;
                 }
             }

@@ -30,6 +30,13 @@ impl Detokenizer {
         Detokenizer { pending: Vec::new(), text: String::new(), at_start: true, after_symbol: false }
     }
 
+    /// Begins another text, with the memory of the last one.
+    pub fn restart(&mut self) {
+        self.pending.clear();
+        self.text.clear();
+        (self.at_start, self.after_symbol) = (true, false);
+    }
+
     /// The text that `id` completes; empty while a character is unfinished. Bytes that are no UTF-8 become U+FFFD.
     pub fn push(&mut self, vocabulary: &Vocabulary, id: u32) -> &str {
         self.text.clear();
@@ -66,7 +73,7 @@ impl Detokenizer {
 
     /// Moves what is held back to the text.
     fn take_all(&mut self) {
-        self.text.push_str(&String::from_utf8_lossy(&self.pending));
+        push_lossy(&mut self.text, &self.pending);
         self.pending.clear();
     }
 
@@ -88,5 +95,15 @@ impl Detokenizer {
         }
         let complete = self.pending.len().saturating_sub(unfinished);
         self.pending.drain(..complete);
+    }
+}
+
+/// Puts the text of `bytes` behind `text`, U+FFFD for what is no UTF-8, as [`String::from_utf8_lossy`] makes it.
+pub(crate) fn push_lossy(text: &mut String, bytes: &[u8]) {
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        if !chunk.invalid().is_empty() {
+            text.push(char::REPLACEMENT_CHARACTER);
+        }
     }
 }

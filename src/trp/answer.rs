@@ -110,6 +110,23 @@ impl Answer {
         self.text.get(triplet.phrase.clone()).unwrap_or("")
     }
 
+    /// Empties the answer into `spare`, from which the next one takes its strings and lists.
+    pub(crate) fn clear(&mut self, spare: &mut Spare) {
+        if let Some(mut plan) = self.plan.take() {
+            for item in plan.items.drain(..).rev() {
+                spare.keep_string(item.unit);
+                spare.keep_string(item.name);
+            }
+            spare.plans.push(plan);
+        }
+        for mut triplet in self.triplets.drain(..).rev() {
+            triplet.references.clear();
+            spare.references.push(triplet.references);
+        }
+        self.text.clear();
+        self.flags = Flags::empty();
+    }
+
     /// The answer as a model writes it. Parsing a well-formed answer's writing gives the answer back (token places
     /// apart); of one with flags it writes what can be written.
     pub fn write(&self) -> String {
@@ -140,5 +157,39 @@ impl Answer {
         }
         written.push_str(self.text.get(done..).unwrap_or(""));
         written
+    }
+}
+
+/// Strings and lists of answers that are no longer needed, all of them empty. Who empties an answer gives its parts back last
+/// first, so that the same answer finds the same parts.
+#[derive(Default)]
+pub(crate) struct Spare {
+    strings: Vec<String>,
+    references: Vec<Vec<Reference>>,
+    plans: Vec<Plan>,
+}
+
+impl Spare {
+    /// A string that holds `text`.
+    pub(crate) fn string(&mut self, text: &str) -> String {
+        let mut string = self.strings.pop().unwrap_or_default();
+        string.push_str(text);
+        string
+    }
+
+    /// Takes a string back.
+    pub(crate) fn keep_string(&mut self, mut string: String) {
+        string.clear();
+        self.strings.push(string);
+    }
+
+    /// A list without references.
+    pub(super) fn references(&mut self) -> Vec<Reference> {
+        self.references.pop().unwrap_or_default()
+    }
+
+    /// A plan without items.
+    pub(super) fn plan(&mut self) -> Plan {
+        self.plans.pop().unwrap_or_default()
     }
 }

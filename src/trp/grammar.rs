@@ -121,6 +121,13 @@ pub(super) struct Target {
     pub count: u32,
 }
 
+impl Target {
+    /// None of this unit, before its name is spelled.
+    pub fn new(unit: Unit) -> Target {
+        Target { phrase: Literal::default(), unit, count: 0 }
+    }
+}
+
 /// What the answer is held to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Aim {
@@ -171,6 +178,8 @@ impl Spelling {
 /// The automaton of one answer: what is fixed by the request, and what was written of it so far.
 pub(super) struct Grammar {
     pub aim: Aim,
+    /// Whether the targets are those of the plan that the model writes.
+    pub reads_plan: bool,
     /// Units of the task that have a head, with the index of the head in `slots`.
     pub units: Vec<(Unit, usize)>,
     /// Slots by head; in the plan and in the answer they are used up separately.

@@ -12,16 +12,16 @@ use alloc::vec::Vec;
 
 use crate::error::{Error, Result};
 use crate::text::vocabulary::{Symbol, TokenKind};
-use crate::trp::answer::{Plan, PlanItem};
+use crate::trp::answer::{Answer, ITEM_UNIT, Plan, PlanItem};
 use crate::trp::classes::{self, FIRST, INSIDE, LEAD, NAME_END, NAME_MIDDLE, SEEN};
 use crate::trp::grammar::{Aim, Grammar, MAX_PHRASE_TOKENS, Node, State, Target};
 use crate::trp::guide_tables::GuideTables;
 use crate::trp::mask::TokenMask;
-use crate::trp::parser::parse;
+use crate::trp::parser::Parser;
 use crate::trp::router::UnitHead;
 use crate::trp::task::Unit;
 use crate::trp::trie::{Literal, NEVER, Trie};
-use crate::words::{Quoted, has_word, split_at_word};
+use crate::words::{Quoted, has_word};
 
 /// More slots than any head has; indices are spelled out up to it.
 const MAX_SLOTS: usize = 1000;
@@ -59,11 +59,19 @@ pub struct Guide {
     tables: Arc<GuideTables>,
     off: bool,
     grammar: Grammar,
+    start: State,
     state: State,
     scratch: TokenMask,
     stack: Vec<(u32, State)>,
     /// Ids of the plan block, from which the model's own plan is read.
     plan_ids: Vec<u32>,
+    parser: Parser,
+    /// What was read of `plan_ids`.
+    written: Answer,
+    /// What a name begins with, spelled by itself.
+    lead: Literal,
+    /// Targets of the answers before, whose lists the next ones take.
+    spare: Vec<Target>,
 }
 
 impl Guide {
@@ -82,10 +90,15 @@ impl Guide {
             tables,
             off,
             grammar,
+            start: start.state(),
             state: start.state(),
             scratch: TokenMask::none(size),
             stack: Vec::new(),
             plan_ids: Vec::new(),
+            parser: Parser::default(),
+            written: Answer::default(),
+            lead: Literal::default(),
+            spare: Vec::new(),
         };
         match &options.mode {
             GuideMode::Off => return Ok(guide),
@@ -96,7 +109,7 @@ impl Guide {
                 });
             }
             GuideMode::Planned(Some(plan)) => {
-                guide.grammar.targets = guide.targets(plan)?;
+                guide.set_targets(plan)?;
                 if options.cot {
                     let text = plan.write();
                     let inner = text.strip_prefix("<Task>").unwrap_or(&text);
@@ -105,23 +118,45 @@ impl Guide {
                     guide.grammar.forced_plan =
                         Some(Literal::new(&guide.tables.trie, inner.as_bytes(), spaced));
                 }
-                guide.take_targets();
             }
             GuideMode::Planned(None) | GuideMode::Structural => {}
         }
-        let shortest = guide.closing_tokens();
+        guide.check_budget(options.max_tokens)?;
+        Ok(guide)
+    }
+
+    /// Begins another answer to the same request, which takes no memory that the answers before have not.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] where `max_tokens` is below the shortest answer.
+    pub fn restart(&mut self, max_tokens: usize) -> Result<()> {
+        let grammar = &mut self.grammar;
+        self.state = self.start;
+        self.plan_ids.clear();
+        grammar.planned.fill(0);
+        grammar.used.fill(0);
+        grammar.begun = 0;
+        grammar.own_cost = 0;
+        grammar.own_name_cost = 0;
+        if grammar.reads_plan {
+            grammar.aim = Aim::OwnPlan;
+            grammar.rest.clear();
+            self.spare.extend(grammar.targets.drain(..).rev());
+        }
+        if self.off { Ok(()) } else { self.check_budget(max_tokens) }
+    }
+
+    fn check_budget(&self, max_tokens: usize) -> Result<()> {
+        let shortest = self.closing_tokens();
         if shortest >= NEVER as usize {
             let reason = String::from("its tokens cannot spell an answer");
             return Err(Error::Input { field: "vocabulary", reason });
         }
-        if shortest > options.max_tokens {
-            return Err(Error::Limit {
-                limit: "max_new_tokens",
-                max: options.max_tokens as u64,
-                got: shortest as u64,
-            });
+        if shortest > max_tokens {
+            let (max, got) = (max_tokens as u64, shortest as u64);
+            return Err(Error::Limit { limit: "max_new_tokens", max, got });
         }
-        Ok(guide)
+        Ok(())
     }
 
     fn grammar(tables: &GuideTables, options: &GuideOptions) -> Result<Grammar> {
@@ -157,6 +192,7 @@ impl Guide {
                 GuideMode::Planned(None) => Aim::OwnPlan,
                 _ => Aim::Any,
             },
+            reads_plan: options.mode == GuideMode::Planned(None),
             planned: vec![0; slots.len()],
             used: vec![0; slots.len()],
             units,
@@ -174,26 +210,29 @@ impl Guide {
         })
     }
 
-    /// Checks a plan against the request.
-    fn targets(&self, plan: &Plan) -> Result<Vec<Target>> {
-        let mut used = vec![0usize; self.grammar.slots.len()];
-        let mut targets = Vec::new();
+    /// Checks a plan against the request and makes targets of it, with what they cost from each on.
+    fn set_targets(&mut self, plan: &Plan) -> Result<()> {
+        let tables = Arc::clone(&self.tables);
+        let grammar = &mut self.grammar;
+        // What the items take of each head's slots; in the answer, which has not begun, nothing is used.
+        grammar.used.fill(0);
         for (item, PlanItem { name, unit, count }) in plan.items.iter().enumerate() {
             let bad = |reason: String| Err(Error::Plan { item, reason });
             if name.trim_ascii().is_empty() {
                 return bad(String::from("the name is empty"));
             }
-            let ends = format!("{name} Unit: ");
             if name.trim_ascii() != name.as_str()
                 || name.bytes().any(|byte| byte < b' ' || byte == 0x7f)
-                || split_at_word(&ends, " Unit: ").is_none_or(|(before, _)| before != name)
-                || (self.grammar.aim == Aim::Targets
+                || ends_early(name)
+                || (grammar.aim == Aim::Targets
                     && Symbol::ALL.into_iter().any(|symbol| has_word(name, symbol.text())))
             {
                 return bad(format!("the name {} holds what a plan cannot", Quoted(name)));
             }
-            let Ok(known) = unit.parse::<Unit>() else { return bad(format!("{} is no unit", Quoted(unit))) };
-            let Some(&(_, head)) = self.grammar.units.iter().find(|(other, _)| *other == known) else {
+            let Some(known) = Unit::named(unit) else {
+                return bad(format!("{} is no unit", Quoted(unit)));
+            };
+            let Some(&(_, head)) = grammar.units.iter().find(|(other, _)| *other == known) else {
                 return bad(format!(
                     "the task has no unit {}, or the model has no head for it",
                     Quoted(unit)
@@ -202,30 +241,31 @@ impl Guide {
             if *count == 0 {
                 return bad(String::from("the number is 0"));
             }
-            let slots = self.grammar.slots[head] as usize;
-            used[head] = used[head].saturating_add(*count);
-            if used[head] > slots {
-                return bad(format!("{} targets, but the head has {slots} slots", used[head]));
+            let slots = grammar.slots[head] as usize;
+            let used = (grammar.used[head] as usize).saturating_add(*count);
+            if used > slots {
+                return bad(format!("{used} targets, but the head has {slots} slots"));
             }
-            let phrase = Literal::new(&self.tables.trie, name.as_bytes(), self.grammar.spaced);
-            if phrase.lead > MAX_PHRASE_TOKENS && self.grammar.aim == Aim::Targets {
+            grammar.used[head] = used as u32;
+            let mut target = self.spare.pop().unwrap_or_else(|| Target::new(known));
+            target.phrase.spell(&tables.trie, name.as_bytes(), grammar.spaced);
+            if target.phrase.lead > MAX_PHRASE_TOKENS && grammar.aim == Aim::Targets {
                 return bad(format!("the name takes more than {MAX_PHRASE_TOKENS} tokens"));
             }
-            targets.push(Target { phrase, unit: known, count: *count as u32 });
+            (target.unit, target.count) = (known, *count as u32);
+            grammar.targets.push(target);
         }
-        Ok(targets)
-    }
-
-    /// Sums up what the targets cost from each on.
-    fn take_targets(&mut self) {
-        let cx = self.tables.context();
-        let mut rest = vec![0u32];
-        for target in self.grammar.targets.iter().rev() {
-            let cost = self.grammar.target_cost(cx, target.unit, target.count, target.phrase.lead);
-            rest.push((rest[rest.len() - 1].saturating_add(cost)).min(NEVER));
+        grammar.used.fill(0);
+        grammar.rest.clear();
+        grammar.rest.push(0);
+        let mut sum = 0u32;
+        for target in grammar.targets.iter().rev() {
+            let cost = grammar.target_cost(tables.context(), target.unit, target.count, target.phrase.lead);
+            sum = sum.saturating_add(cost).min(NEVER);
+            grammar.rest.push(sum);
         }
-        rest.reverse();
-        self.grammar.rest = rest;
+        grammar.rest.reverse();
+        Ok(())
     }
 
     /// Least number of tokens that ends the answer from here, the end token included.
@@ -316,10 +356,11 @@ impl Guide {
                 return tables.text.union(class);
             }
         }
-        let fitting: Vec<u8> = tables.text.moves(class).map(|(to, _)| to).filter(|&to| fits(to)).collect();
+        let fitting =
+            tables.text.moves(class).filter(|&(to, _)| fits(to)).fold(0u32, |set, (to, _)| set | 1 << to);
         self.scratch.clear();
         for (to, tokens) in tables.text.moves(class) {
-            if fitting.contains(&to) {
+            if fitting >> to & 1 == 1 {
                 self.scratch.union(tokens);
             }
         }
@@ -334,7 +375,7 @@ impl Guide {
         let tables = Arc::clone(&self.tables);
         self.scratch.clear();
         for (to, tokens) in tables.name.moves(class) {
-            let next = self.name_cost_after(class, cost, to, None);
+            let next = self.name_cost_after(class, cost, to);
             let node = Node::Name { class: to, cost: next };
             let capped =
                 (class == LEAD || next + tables.name.distance(to) <= MAX_PHRASE_TOKENS).then_some(node);
@@ -360,18 +401,13 @@ impl Guide {
         [Some((class, cost)), again.filter(|&(_, cost)| cost <= MAX_PHRASE_TOKENS)]
     }
 
-    /// Most tokens that a name takes by itself after a token within it; `id` is that token where it is known.
-    fn name_cost_after(&self, class: u8, cost: u32, to: u8, id: Option<u32>) -> u32 {
+    /// Most tokens that a name takes by itself after a token within it, whichever that is.
+    fn name_cost_after(&self, class: u8, cost: u32, to: u8) -> u32 {
         if to == FIRST {
             return 0;
         }
         if class == LEAD {
-            if self.grammar.aim != Aim::OwnPlan {
-                return 1;
-            }
-            let Some(id) = id else { return self.grammar.longest_lead };
-            let bytes = self.tables.vocabulary.bytes(id).get(1..).unwrap_or(&[]);
-            return Literal::new(&self.tables.trie, bytes, false).cost[0];
+            return if self.grammar.aim == Aim::OwnPlan { self.grammar.longest_lead } else { 1 };
         }
         let broken = if class < NAME_MIDDLE { class.saturating_sub(INSIDE) } else { 0 };
         cost + 1 + u32::from(broken)
@@ -460,7 +496,12 @@ impl Guide {
             Node::Name { class, cost } => {
                 let within = bytes.iter().try_fold(class, |class, &byte| classes::name_step(class, byte));
                 if let Some(to) = within.filter(|&to| to == FIRST || to == INSIDE || to >= NAME_MIDDLE) {
-                    let cost = self.name_cost_after(class, cost, to, Some(id));
+                    let cost = if class == LEAD && to != FIRST && self.grammar.aim == Aim::OwnPlan {
+                        self.lead.spell(&tables.trie, bytes.get(1..).unwrap_or(&[]), false);
+                        self.lead.from(0, false)
+                    } else {
+                        self.name_cost_after(class, cost, to)
+                    };
                     return Some(Node::Name { class: to, cost }.state());
                 }
                 let mut endings = self.name_endings(class, cost).into_iter().flatten();
@@ -502,11 +543,13 @@ impl Guide {
             self.count_planned();
         }
         if matches!(next.node, Node::AfterPlan) && self.grammar.aim == Aim::OwnPlan {
-            let plan = parse(&self.tables.vocabulary, &self.plan_ids).plan.unwrap_or_default();
-            self.grammar.targets = self.targets(&plan)?;
+            self.parser.parse_into(&self.tables.vocabulary, &self.plan_ids, &mut self.written);
+            let plan = self.written.plan.take().unwrap_or_default();
+            let set = self.set_targets(&plan);
+            self.written.plan = Some(plan);
+            set?;
             self.grammar.aim = Aim::Targets;
             self.grammar.own_cost = 0;
-            self.take_targets();
         }
         self.state = next;
         Ok(())
@@ -514,15 +557,22 @@ impl Guide {
 
     /// Slots that the items of the plan so far take.
     fn count_planned(&mut self) {
-        let plan = parse(&self.tables.vocabulary, &self.plan_ids).plan.unwrap_or_default();
+        self.parser.parse_into(&self.tables.vocabulary, &self.plan_ids, &mut self.written);
         self.grammar.planned.fill(0);
-        for item in &plan.items {
-            let unit = item.unit.parse::<Unit>().ok();
-            if let Some(&(_, head)) = self.grammar.units.iter().find(|(other, _)| Some(*other) == unit) {
+        for item in self.written.plan.iter().flat_map(|plan| &plan.items) {
+            let named = |&&(unit, _): &&(Unit, usize)| unit.name() == item.unit;
+            if let Some(&(_, head)) = self.grammar.units.iter().find(named) {
                 self.grammar.planned[head] = self.grammar.planned[head].saturating_add(item.count as u32);
             }
         }
     }
+}
+
+/// Whether ` Unit: ` is found in an item before the end of its name.
+fn ends_early(name: &str) -> bool {
+    let end = ITEM_UNIT.as_bytes();
+    let ended = name.bytes().chain(end.iter().copied());
+    (0..name.len()).any(|start| ended.clone().skip(start).take(end.len()).eq(end.iter().copied()))
 }
 
 /// What ends a name has to be what a plan writes.

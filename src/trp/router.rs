@@ -51,35 +51,65 @@ pub struct Routes {
 /// Gives every head the `<REF>`s of the units that it serves, in order of appearance from slot 0, and sets
 /// [`Flags::NO_HEAD`] and [`Flags::TOO_MANY_REFERENCES`] where they apply. Units that share a head share its slots.
 pub fn route(answer: &mut Answer, heads: &[UnitHead]) -> Routes {
-    let mut routes = Routes::default();
-    let mut by_head: Vec<Vec<Slot>> = heads.iter().map(|_| Vec::new()).collect();
-    for (index, triplet) in answer.triplets.iter_mut().enumerate() {
-        let served = triplet.unit.and_then(|unit| heads.iter().find(|head| head.unit == unit));
-        // The first entry with the head's name collects for all units that share it.
-        let served =
-            served.and_then(|head| Some((head, heads.iter().position(|first| first.head == head.head)?)));
-        for (reference, target) in triplet.references.iter().enumerate() {
-            let slot = Slot { triplet: index, reference, position: target.position };
-            match served {
-                Some((head, place)) if by_head[place].len() < head.num_queries => by_head[place].push(slot),
-                Some(_) => {
-                    triplet.flags |= Flags::TOO_MANY_REFERENCES;
-                    routes.unrouted.push(slot);
-                }
-                None => {
-                    if triplet.unit.is_some() {
-                        triplet.flags |= Flags::NO_HEAD;
+    let mut router = Router::default();
+    router.route(answer, heads);
+    router.routes
+}
+
+/// Routes answers, with memory that it keeps from one to the next.
+#[derive(Default)]
+pub(crate) struct Router {
+    /// Those of the last answer.
+    pub(crate) routes: Routes,
+    spare: Vec<Route>,
+}
+
+impl Router {
+    /// As [`route`].
+    pub(crate) fn route(&mut self, answer: &mut Answer, heads: &[UnitHead]) {
+        let Router { routes, spare } = self;
+        routes.unrouted.clear();
+        spare.extend(routes.heads.drain(..).rev());
+        for head in heads {
+            // The first entry with the head's name collects for all units that share it.
+            if routes.heads.iter().any(|route| route.head == head.head) {
+                continue;
+            }
+            let mut route = spare.pop().unwrap_or_else(|| Route { head: String::new(), slots: Vec::new() });
+            route.head.clone_from(&head.head);
+            route.slots.clear();
+            routes.heads.push(route);
+        }
+        for (index, triplet) in answer.triplets.iter_mut().enumerate() {
+            let served = triplet.unit.and_then(|unit| heads.iter().find(|head| head.unit == unit));
+            let mut served = served.and_then(|head| {
+                let route = routes.heads.iter_mut().find(|route| route.head == head.head)?;
+                Some((&mut route.slots, head.num_queries))
+            });
+            for (reference, target) in triplet.references.iter().enumerate() {
+                let slot = Slot { triplet: index, reference, position: target.position };
+                match &mut served {
+                    Some((slots, most)) if slots.len() < *most => slots.push(slot),
+                    Some(_) => {
+                        triplet.flags |= Flags::TOO_MANY_REFERENCES;
+                        routes.unrouted.push(slot);
                     }
-                    routes.unrouted.push(slot);
+                    None => {
+                        if triplet.unit.is_some() {
+                            triplet.flags |= Flags::NO_HEAD;
+                        }
+                        routes.unrouted.push(slot);
+                    }
                 }
             }
+            answer.flags |= triplet.flags;
         }
-        answer.flags |= triplet.flags;
-    }
-    for (head, slots) in heads.iter().zip(by_head) {
-        if !slots.is_empty() {
-            routes.heads.push(Route { head: head.head.clone(), slots });
+        let mut place = 0;
+        while let Some(route) = routes.heads.get(place) {
+            match route.slots.is_empty() {
+                true => spare.push(routes.heads.remove(place)),
+                false => place += 1,
+            }
         }
     }
-    routes
 }

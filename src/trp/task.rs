@@ -35,13 +35,18 @@ impl Unit {
             Unit::Depth => "depth",
         }
     }
+
+    /// The unit of a word.
+    pub(crate) fn named(word: &str) -> Option<Unit> {
+        Unit::ALL.into_iter().find(|unit| unit.name() == word)
+    }
 }
 
 impl FromStr for Unit {
     type Err = Error;
 
     fn from_str(word: &str) -> Result<Unit> {
-        Unit::ALL.into_iter().find(|unit| unit.name() == word).ok_or_else(|| Error::Input {
+        Unit::named(word).ok_or_else(|| Error::Input {
             field: "unit",
             reason: format!("{} is none of box, mask, keypoint, depth", Quoted(word)),
         })

@@ -84,7 +84,7 @@ impl Trie {
 }
 
 /// Bytes that have to be written, and the least number of tokens that spells them from each place on.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(super) struct Literal {
     pub bytes: Vec<u8>,
     /// `cost[i]`: tokens for `bytes[i..]`, [`NEVER`] where it cannot be spelled.
@@ -95,19 +95,30 @@ pub(super) struct Literal {
 
 impl Literal {
     pub fn new(trie: &Trie, bytes: &[u8], space_after_special: bool) -> Literal {
-        let mut cost = vec![NEVER; bytes.len() + 1];
+        let mut literal = Literal::default();
+        literal.spell(trie, bytes, space_after_special);
+        literal
+    }
+
+    /// Makes it `bytes`, in the memory that it has.
+    pub fn spell(&mut self, trie: &Trie, bytes: &[u8], space_after_special: bool) {
+        self.bytes.clear();
+        self.bytes.extend_from_slice(bytes);
+        let cost = &mut self.cost;
+        cost.clear();
+        cost.resize(bytes.len() + 1, NEVER);
         cost[bytes.len()] = 0;
         for start in (0..bytes.len()).rev() {
-            cost[start] = cheapest(trie, Trie::ROOT, bytes, start, &cost);
+            cost[start] = cheapest(trie, Trie::ROOT, bytes, start, cost);
         }
         let mut lead = cost[0];
         if space_after_special && let Some(space) = trie.child(Trie::ROOT, b' ') {
-            lead = lead.min(cheapest(trie, space, bytes, 0, &cost));
+            lead = lead.min(cheapest(trie, space, bytes, 0, cost));
             if !trie.tokens(space).is_empty() {
                 lead = lead.min(cost[0] + 1);
             }
         }
-        Literal { bytes: bytes.to_vec(), cost, lead: lead.min(NEVER) }
+        self.lead = lead.min(NEVER);
     }
 
     /// Cost from place `at`; `lead` where one space may still come.

@@ -117,7 +117,7 @@ pub struct ConvNext<B: Backend> {
     module: String,
     stem: Conv2d<B>,
     stem_norm: LayerNorm<B>,
-    stages: Vec<Stage<B>>,
+    stages: [Stage<B>; STAGES],
 }
 
 struct Stage<B: Backend> {
@@ -135,7 +135,7 @@ struct Block<B: Backend> {
 /// The outputs of the four stages: maps `[grid.cells, dims[i]]` at strides of 4, 8, 16 and 32 pixels.
 pub struct ConvNextOutput<B: Backend> {
     /// One map per stage with its size.
-    pub stages: Vec<(Matrix<B>, Grid)>,
+    pub stages: [(Matrix<B>, Grid); STAGES],
 }
 
 impl<B: Backend> ConvNextOutput<B> {
@@ -156,13 +156,8 @@ impl<B: Backend> ConvNext<B> {
         let root = roots.iter().find(|root| root.has("stem.0.weight")).unwrap_or(open_clip);
         let conv = Conv { stride: config.patch_size, padding: 0, depthwise: false };
         let [first, ..] = config.dims;
-        let mut stages = Vec::with_capacity(STAGES);
-        let mut width = first;
-        for (index, (&depth, &dim)) in config.depths.iter().zip(&config.dims).enumerate() {
-            let stage = root.child(&format!("stages.{index}"));
-            stages.push(Stage::load(&stage, config, index, width, dim, depth)?);
-            width = dim;
-        }
+        let stage = |index| Stage::load(&root.child(&format!("stages.{index}")), config, index);
+        let stages = [stage(0)?, stage(1)?, stage(2)?, stage(3)?];
         Ok(ConvNext {
             stem: Conv2d::load(&root.child("stem.0"), first, 3, config.patch_size, conv, true)?,
             stem_norm: LayerNorm::load(&root.child("stem.1"), first, config.eps)?,
@@ -186,29 +181,22 @@ impl<B: Backend> ConvNext<B> {
         let size = pixel_grid(pixels, self.config.image_size, least)?;
         let (stem, grid) = self.stem.forward(backend, pixels, size, Epilogue::NONE)?;
         let stem = self.stem_norm.forward(backend, stem.view())?;
-        let mut stages: Vec<(Matrix<B>, Grid)> = Vec::with_capacity(STAGES);
-        for stage in &self.stages {
-            let (input, size) = stages.last().map_or((&stem, grid), |(map, grid)| (map, *grid));
-            stages.push(stage.forward(backend, input.view(), size)?);
-        }
-        if let Some((last, _)) = stages.last()
-            && !backend.is_finite(last.view())?
-        {
+        let [first, second, third, fourth] = &self.stages;
+        let first = first.forward(backend, stem.view(), grid)?;
+        let second = second.forward(backend, first.0.view(), first.1)?;
+        let third = third.forward(backend, second.0.view(), second.1)?;
+        let fourth = fourth.forward(backend, third.0.view(), third.1)?;
+        if !backend.is_finite(fourth.0.view())? {
             return Err(Error::NonFinite { module: self.module.clone() });
         }
-        Ok(ConvNextOutput { stages })
+        Ok(ConvNextOutput { stages: [first, second, third, fourth] })
     }
 }
 
 impl<B: Backend> Stage<B> {
-    fn load(
-        loader: &Loader<B>,
-        config: &ConvNextConfig,
-        index: usize,
-        width: usize,
-        dim: usize,
-        depth: usize,
-    ) -> Result<Stage<B>> {
+    fn load(loader: &Loader<B>, config: &ConvNextConfig, index: usize) -> Result<Stage<B>> {
+        let (dim, depth) = (config.dims[index], config.depths[index]);
+        let width = config.dims[index.saturating_sub(1)];
         let downsample = if index > 0 {
             let conv = Conv { stride: 2, padding: 0, depthwise: false };
             let norm = LayerNorm::load(&loader.child("downsample.0"), width, config.eps)?;

@@ -132,8 +132,21 @@ impl<B: Backend> Vit<B> {
     /// # Errors
     /// [`Error::Input`] naming the sizes where the pixels do not fit; [`Error::NonFinite`] naming the module.
     pub fn forward(&self, backend: &B, pixels: View<B>) -> Result<VitOutput<B>> {
+        self.forward_into(backend, pixels, Vec::new())
+    }
+
+    /// As [`Vit::forward`], with the hidden states in a list that is there and empty.
+    ///
+    /// # Errors
+    /// As [`Vit::forward`].
+    pub(crate) fn forward_into(
+        &self,
+        backend: &B,
+        pixels: View<B>,
+        mut hidden_states: Vec<Matrix<B>>,
+    ) -> Result<VitOutput<B>> {
         let (mut state, grid) = self.start(backend, pixels)?;
-        let mut hidden_states = Vec::with_capacity(self.blocks.len() + 1);
+        hidden_states.reserve_exact(self.blocks.len() + 1);
         for block in &self.blocks {
             let next = backend.settle(block.forward(backend, state.view(), 1)?);
             hidden_states.push(state);
@@ -204,13 +217,12 @@ impl<B: Backend> Vit<B> {
         if self.prefix.is_empty() {
             return Ok(patches);
         }
-        let tokens: Vec<Matrix<B>> = self
-            .prefix
-            .iter()
-            .map(|(weight, rows)| backend.read(weight, *rows, width))
-            .collect::<Result<_>>()?;
-        let tokens: Vec<View<B>> = tokens.iter().map(Matrix::view).collect();
-        let tokens = join_rows(backend, &tokens)?;
+        let mut tokens = backend.zeros(self.config.prefix(), width)?;
+        let mut row = 0;
+        for (weight, rows) in &self.prefix {
+            backend.copy(backend.read(weight, *rows, width)?.view(), &mut tokens, row, 0)?;
+            row += rows;
+        }
         if covered == 0 {
             return join_rows(backend, &[tokens.view(), patches.view()]);
         }
