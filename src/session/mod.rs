@@ -167,9 +167,9 @@ impl<B: Backend> Session<B> {
     /// As [`Session::ask_with`], into a reply that is there, one of this session's before or [`Reply::default`]. What it held is
     /// dropped, its masks and maps before anything is computed; where the question fails it is left empty.
     ///
-    /// A question that the session was asked before, or one of the last sixteen, then takes no memory from the allocator, as far
-    /// as no text or list is longer than any before: the session and the reply keep theirs. What still does is named in
-    /// `docs/memory.md`.
+    /// A question that is among the last sixteen then takes no memory from the allocator, as far as no text or list is longer
+    /// than any before, the [maps](Question::maps) lie in an arena or a pool, no visual prompt is given and the model has no
+    /// `vd_adapter`: the session and the reply keep theirs.
     ///
     /// # Errors
     /// As [`Session::ask`].
