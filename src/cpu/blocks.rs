@@ -16,7 +16,13 @@ pub(super) struct Block<'a> {
     matrix: PhantomData<&'a mut [f32]>,
 }
 
-impl Block<'_> {
+impl<'a> Block<'a> {
+    /// A whole matrix of `cols` columns.
+    pub(super) fn of(matrix: &'a mut [f32], cols: usize) -> Block<'a> {
+        let rows = if cols == 0 { 0 } else { quotient(matrix.len(), cols) };
+        Block { start: matrix.as_mut_ptr(), stride: cols, rows, cols, matrix: PhantomData }
+    }
+
     pub(super) fn rows(&self) -> usize {
         self.rows
     }

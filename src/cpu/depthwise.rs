@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::Cpu;
+use super::blocks::Block;
 use super::conv2d::Windows;
 use super::finish::Finish;
 use super::isa::Op;
@@ -35,7 +36,8 @@ pub(super) fn depthwise(
     }
     let filters = &*filters;
     cpu.threads.rows_with(taps + 8, out, channels, room.rest(), |scratch, first, out| {
-        cpu.isa.run(Run { windows, filters, first, finish, scratch, out });
+        cpu.isa.run(Run { windows, filters, first, scratch, out: &mut *out });
+        finish.block(cpu.isa, [first, 0], &mut Block::of(out, channels));
     });
 }
 
@@ -43,7 +45,6 @@ struct Run<'a> {
     windows: &'a Windows<'a>,
     filters: &'a [f32],
     first: usize,
-    finish: &'a Finish<'a>,
     scratch: &'a mut [f32],
     out: &'a mut [f32],
 }
@@ -53,7 +54,7 @@ impl Op for Run<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) {
-        let Run { windows, filters, first, finish, scratch, out } = self;
+        let Run { windows, filters, first, scratch, out } = self;
         let channels = windows.x.cols;
         let kernel = windows.kernel;
         // Cell and tap of every filter element that lies in the map.
@@ -87,7 +88,6 @@ impl Op for Run<'_> {
                 }
                 lanes.store_partial(sum, &mut out[whole..]);
             }
-            finish.apply(lanes, first + i, 0, out);
         }
     }
 }

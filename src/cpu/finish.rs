@@ -4,11 +4,11 @@
 use core::ops::Range;
 
 use super::Cpu;
+use super::activate::in_place_of;
 use super::blocks::Block;
 use super::isa::{Isa, Op};
 use super::lanes::{Lanes, Zip, zip_in_place};
 use super::mat::Mat;
-use super::maths::activate_in_place;
 use super::room::vector;
 use crate::arena::Room;
 use crate::backend::{Activation, Epilogue, Weight};
@@ -74,54 +74,68 @@ impl<'a> Finish<'a> {
         self.residual.map_or(&[], |residual| &residual.row(row)[col..col + cols])
     }
 
-    /// Finishes `out`, which holds the products of output row `row` from column `col` on.
-    #[inline(always)]
-    pub(super) fn apply<L: Lanes>(&self, lanes: L, row: usize, col: usize, out: &mut [f32]) {
-        if let Some(bias) = self.bias {
-            zip_in_place(lanes, out, &bias[col..col + out.len()], Sum);
-        }
-        self.after_bias(lanes, row, col, out);
-    }
-
     /// Finishes all rows of a block, the products of output from row and column `[row, col]` on.
-    pub(super) fn block(&self, isa: Isa, [row, col]: [usize; 2], out: &mut Block) {
+    pub(super) fn block(&self, isa: Isa, from: [usize; 2], out: &mut Block) {
         let all = [0..out.rows(), 0..out.cols()];
-        self.tile(isa, [row, col], all, out);
+        self.tile(isa, from, all, out);
     }
 
     /// As [`Finish::block`], some rows and columns of it.
     pub(super) fn tile(&self, isa: Isa, from: [usize; 2], of: [Range<usize>; 2], out: &mut Block) {
-        isa.run(Tile { finish: self, from, of, out });
-    }
-
-    #[inline(always)]
-    fn after_bias<L: Lanes>(&self, lanes: L, row: usize, col: usize, out: &mut [f32]) {
-        activate_in_place(lanes, out, self.activation);
-        if let Some(scale) = self.scale {
-            zip_in_place(lanes, out, &scale[col..col + out.len()], Product);
+        if let Some(bias) = self.bias {
+            isa.run(Bias { bias, from, of: of.clone(), out });
         }
-        if let Some(residual) = self.residual {
-            zip_in_place(lanes, out, &residual.row(row)[col..col + out.len()], Sum);
+        in_place_of(isa, self.activation, of.clone(), out);
+        if self.scale.is_some() || self.residual.is_some() {
+            isa.run(After { finish: self, from, of, out });
         }
     }
 }
 
-/// [`Finish::tile`].
-struct Tile<'a, 'b, 'c> {
+/// Adds the bias.
+struct Bias<'a, 'b, 'c> {
+    bias: &'b [f32],
+    from: [usize; 2],
+    of: [Range<usize>; 2],
+    out: &'c mut Block<'a>,
+}
+
+impl Op for Bias<'_, '_, '_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) {
+        let Bias { bias, from: [_, col], of: [rows, cols], out } = self;
+        let bias = &bias[col + cols.start..col + cols.end];
+        for i in rows {
+            zip_in_place(lanes, &mut out.row(i)[cols.clone()], bias, Sum);
+        }
+    }
+}
+
+/// What follows the activation.
+struct After<'a, 'b, 'c> {
     finish: &'c Finish<'b>,
     from: [usize; 2],
     of: [Range<usize>; 2],
     out: &'c mut Block<'a>,
 }
 
-impl Op for Tile<'_, '_, '_> {
+impl Op for After<'_, '_, '_> {
     type Out = ();
 
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) {
-        let Tile { finish, from: [row, col], of: [rows, cols], out } = self;
+        let After { finish, from: [row, col], of: [rows, cols], out } = self;
+        let of_output = col + cols.start..col + cols.end;
         for i in rows {
-            finish.apply(lanes, row + i, col + cols.start, &mut out.row(i)[cols.clone()]);
+            let out = &mut out.row(i)[cols.clone()];
+            if let Some(scale) = finish.scale {
+                zip_in_place(lanes, out, &scale[of_output.clone()], Product);
+            }
+            if let Some(residual) = finish.residual {
+                zip_in_place(lanes, out, &residual.row(row + i)[of_output.clone()], Sum);
+            }
         }
     }
 }

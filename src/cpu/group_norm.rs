@@ -6,11 +6,12 @@
 #![forbid(unsafe_code)]
 
 use super::Cpu;
+use super::activate::in_place;
+use super::blocks::Block;
 use super::finish::{Product, Sum};
 use super::isa::Op;
 use super::lanes::{Lanes, Zip, zip_in_place};
 use super::mat::Mat;
-use super::maths::activate_in_place;
 use crate::arena::Room;
 use crate::backend::Activation;
 use crate::checked::quotient;
@@ -67,7 +68,8 @@ pub(super) fn group_norm(
     }
     let (means, factors) = (&*means, &*factors);
     cpu.threads.rows(6, out, x.cols, |first, out| {
-        cpu.isa.run(Apply { x, first, means, factors, bias, activation, out });
+        cpu.isa.run(Apply { x, first, means, factors, bias, out: &mut *out });
+        in_place(cpu.isa, activation, &mut Block::of(out, x.cols));
     });
 }
 
@@ -159,7 +161,6 @@ struct Apply<'a> {
     /// Weight over standard deviation.
     factors: &'a [f32],
     bias: &'a [f32],
-    activation: Activation,
     out: &'a mut [f32],
 }
 
@@ -173,7 +174,6 @@ impl Op for Apply<'_> {
             zip_in_place(lanes, row, self.means, Difference);
             zip_in_place(lanes, row, self.factors, Product);
             zip_in_place(lanes, row, self.bias, Sum);
-            activate_in_place(lanes, row, self.activation);
         }
     }
 }
