@@ -1,12 +1,15 @@
-//! One decoder head on the feature maps and latents that `benches/peers/heads.py` writes beside its weights.
+//! One decoder head on the feature maps and latents that `benches/peers/heads.py` writes beside its weights, and how far what it
+//! makes is from what PyTorch made of them.
 
 use std::error::Error;
 use std::path::Path;
 
+use triplet::backend::Backend;
 use triplet::config::ModelDir;
 use triplet::cpu::Cpu;
 use triplet::heads::{
-    BoxHead, BoxHeadConfig, DecoderConfig, FeatureInput, MaskHead, MaskHeadConfig, PoseHead, PoseHeadConfig,
+    BoxHead, BoxHeadConfig, DecoderConfig, FeatureInput, MaskHead, MaskHeadConfig, Named, PoseHead,
+    PoseHeadConfig,
 };
 use triplet::vision::FeatureMap;
 use triplet::weights::Loader;
@@ -18,8 +21,16 @@ use crate::tensors::Inputs;
 /// The heads that are timed, by their keys in the configuration.
 const HEADS: [&str; 3] = ["box", "mask", "pose"];
 
-/// One run of a head.
-type Run<'a> = Box<dyn Fn() -> triplet::Result<()> + 'a>;
+/// What a head made, by name.
+type Made = Vec<(&'static str, Vec<f32>)>;
+
+/// One run of a head; what it made is only brought to the host where that is asked for.
+type Run<'a> = Box<dyn Fn(bool) -> triplet::Result<Made> + 'a>;
+
+fn made(cpu: &Cpu, named: &[Named<Cpu>], wanted: bool) -> triplet::Result<Made> {
+    let named = if wanted { named } else { &[] };
+    named.iter().map(|&(name, view)| Ok((name, cpu.download(view)?))).collect()
+}
 
 /// Times the forward pass of the one head that the directory has.
 pub fn time(cpu: &Cpu, arguments: &Arguments) -> Result<(), Box<dyn Error>> {
@@ -46,28 +57,42 @@ pub fn time(cpu: &Cpu, arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         "box" => {
             let config = BoxHeadConfig::from_fields(&fields)?;
             let head = BoxHead::load(&loader, &config)?;
-            let run = move || head.forward(cpu, features, latents.view()).map(drop);
+            let run = move |wanted| made(cpu, &head.forward(cpu, features, latents.view())?.named(), wanted);
             (Box::new(run), of_queries(&config.input, &config.decoder, config.decoder.num_queries, &cells))
         }
         "mask" => {
             let config = MaskHeadConfig::from_fields(&fields)?;
             let head = MaskHead::load(&loader, &config)?;
-            let run = move || head.forward(cpu, features, latents.view()).map(drop);
+            let run = move |wanted| made(cpu, &head.forward(cpu, features, latents.view())?.named(), wanted);
             (Box::new(run), of_mask(&config, &cells))
         }
         _ => {
             let config = PoseHeadConfig::from_fields(&fields)?;
             let head = PoseHead::load(&loader, &config)?;
-            let run = move || head.forward(cpu, features, latents.view()).map(drop);
+            let run = move |wanted| made(cpu, &head.forward(cpu, features, latents.view())?.named(), wanted);
             let (first, second) = (&config.box_head, &config.keypoints);
             let slots = second.decoder.num_queries * (second.body_points + 1);
             let first = of_queries(&first.input, &first.decoder, first.decoder.num_queries, &cells);
             (Box::new(run), first + of_queries(&second.input, &second.decoder, slots, &cells))
         }
     };
+    let theirs = Path::new(folder).join("outputs.safetensors");
+    if theirs.exists() {
+        let theirs = Inputs::read(&theirs)?;
+        for (name, ours) in run(true)? {
+            let Some(theirs) = theirs.optional(name) else { continue };
+            let differences = ours.iter().zip(&theirs.data).map(|(a, b)| (a - b).abs());
+            let largest = theirs.data.iter().fold(0.0, |most: f32, x| most.max(x.abs()));
+            println!(
+                "{name}: at most {:.1e} from PyTorch's, of at most {largest:.1e}",
+                differences.fold(0.0, f32::max)
+            );
+        }
+    }
     let name = Path::new(folder).file_name().unwrap_or_default().to_string_lossy();
     clock::time(cpu, arguments, Work::new(&format!("head_{name}"), Roof::Operations(operations)), || {
-        Ok(run()?)
+        run(false)?;
+        Ok(())
     })
 }
 
