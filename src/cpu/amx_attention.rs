@@ -5,6 +5,7 @@
 
 use core::arch::asm;
 use core::arch::x86_64::*;
+use core::ops::Range;
 
 use super::amx_thirds::{HIGH, PANEL, ROWS, STEP, TILE, TILE_WORDS, Tiles, next_part, pairs, words};
 use super::isa::Avx512Amx;
@@ -25,46 +26,55 @@ pub(super) struct State<'a> {
 
 impl Avx512Amx {
     /// As [`Avx512Amx::split_rows`], turned into a panel of which the rows are columns.
-    pub(super) fn split_columns<'a, const PARTS: usize>(
+    pub(super) fn split_columns<'a>(
         self,
+        parts: usize,
         columns: usize,
         k: usize,
         column: impl Fn(usize) -> &'a [f32],
         out: &mut [f32],
     ) {
-        self.split_rows::<PARTS>(columns, k, column, out);
-        for tile in out[..words(PARTS, k)].chunks_exact_mut(TILE) {
+        self.split_rows(parts, columns, k, column, out);
+        for tile in out[..words(parts, k)].chunks_exact_mut(TILE) {
             // SAFETY: `self` proves AVX-512; sixteen rows of sixteen words are there.
             unsafe { turn(tile.as_mut_ptr()) }
         }
     }
 
-    /// Writes the `PARTS` parts of a step of values, `count` rows of `e`, as panels `stride` words apart; see
+    /// Writes the parts of a step of values, `count` rows of `e`, as panels `stride` words apart; see
     /// [`Avx512Amx::split_panel`].
-    pub(super) fn split_values<'a, const PARTS: usize>(
+    pub(super) fn split_values<'a>(
         self,
+        parts: usize,
         count: usize,
         e: usize,
         row: impl Fn(usize) -> &'a [f32],
         stride: usize,
         out: &mut [f32],
     ) {
-        let out = &mut out[..e.div_ceil(PANEL).saturating_sub(1) * stride + words(PARTS, STEP)];
+        let out = &mut out[..e.div_ceil(PANEL).saturating_sub(1) * stride + words(parts, STEP)];
         for pair in 0..TILE_WORDS {
             let low = if pair < count { &row(pair)[..e] } else { &[] };
             let high = if TILE_WORDS + pair < count { &row(TILE_WORDS + pair)[..e] } else { &[] };
             // SAFETY: `self` proves AVX-512; `out` has room for a step of every panel, and the pair is one of a step's.
-            unsafe { split_pair::<PARTS>(low, high, e, stride, out.as_mut_ptr().add(pair * TILE_WORDS)) }
+            unsafe {
+                let out = out.as_mut_ptr().add(pair * TILE_WORDS);
+                match parts {
+                    3 => split_pair::<3>(low, high, e, stride, out),
+                    _ => split_pair::<1>(low, high, e, stride, out),
+                }
+            }
         }
     }
 
-    /// Turns scores `[tile][ROWS][PANEL]` of all keys of a block into weights `2^(factor score - largest)` in `PARTS` parts, a
+    /// Turns scores `[tile][ROWS][PANEL]` of some rows and all keys of a block into weights `2^(factor score - largest)` in `parts` parts, a
     /// step of a left operand for every tile. `factor` is positive; `keys` are there in the tiles.
-    pub(super) fn weigh<const PARTS: usize>(
+    #[inline(never)]
+    pub(super) fn weigh(
         self,
-        rows: usize,
-        keys: usize,
-        factor: f32,
+        parts: usize,
+        rows: Range<usize>,
+        (keys, factor): (usize, f32),
         scores: &[f32],
         state: State,
         out: &mut [f32],
@@ -72,9 +82,9 @@ impl Avx512Amx {
         let tiles = keys.div_ceil(PANEL);
         let scores = &scores[..tiles * SCORES];
         let State { largest, totals, factors } = state;
-        let out = &mut out[..words(PARTS, tiles * STEP)];
-        assert!(rows <= largest.len().min(totals.len() / TILE_WORDS).min(factors.len()).min(ROWS));
-        for row in 0..rows {
+        let out = &mut out[..words(parts, tiles * STEP)];
+        assert!(rows.end <= largest.len().min(totals.len() / TILE_WORDS).min(factors.len()).min(ROWS));
+        for row in rows.clone() {
             // SAFETY: `self` proves AVX-512; the row is one of `ROWS` in the tiles.
             let here = factor * unsafe { largest_of_row(keys, scores.as_ptr().add(row * PANEL)) };
             let before = largest[row];
@@ -83,14 +93,17 @@ impl Avx512Amx {
             }
             factors[row] = before - largest[row];
         }
-        for row in 0..rows {
+        for row in rows {
             let totals = &mut totals[row * TILE_WORDS..][..TILE_WORDS];
             // SAFETY: `self` proves AVX-512; the row is one of `ROWS` in tiles and steps, and has sixteen sums.
             unsafe {
                 let (scores, out) =
                     (scores.as_ptr().add(row * PANEL), out.as_mut_ptr().add(row * TILE_WORDS));
                 let (totals, factor_before) = (totals.as_mut_ptr(), &mut factors[row]);
-                weigh_row::<PARTS>(keys, [factor, largest[row]], scores, totals, factor_before, out);
+                match parts {
+                    3 => weigh_row::<3>(keys, [factor, largest[row]], scores, totals, factor_before, out),
+                    _ => weigh_row::<1>(keys, [factor, largest[row]], scores, totals, factor_before, out),
+                }
             }
         }
     }
@@ -187,6 +200,7 @@ impl Tiles {
 ///
 /// # Safety
 /// AVX-512; `out` is a row of a step in panels `stride` words apart.
+#[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq")]
 unsafe fn split_pair<const PARTS: usize>(low: &[f32], high: &[f32], e: usize, stride: usize, out: *mut f32) {
     for first in (0..e).step_by(TILE_WORDS) {
@@ -211,6 +225,7 @@ unsafe fn split_pair<const PARTS: usize>(low: &[f32], high: &[f32], e: usize, st
 ///
 /// # Safety
 /// AVX-512; room for them.
+#[inline(never)]
 #[target_feature(enable = "avx512f")]
 unsafe fn turn(tile: *mut f32) {
     // SAFETY: the caller's promise.
@@ -284,6 +299,7 @@ unsafe fn load(keys: usize, scores: *const f32, tile: usize, half: usize) -> __m
 ///
 /// # Safety
 /// As [`load`].
+#[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq")]
 unsafe fn largest_of_row(keys: usize, scores: *const f32) -> f32 {
     let mut most = [_mm512_set1_ps(f32::NEG_INFINITY); 2];
@@ -301,6 +317,7 @@ unsafe fn largest_of_row(keys: usize, scores: *const f32) -> f32 {
 ///
 /// # Safety
 /// As [`load`]; the row's cells in steps of weights, sixteen sums.
+#[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq")]
 unsafe fn weigh_row<const PARTS: usize>(
     keys: usize,

@@ -73,36 +73,44 @@ impl Avx512Amx {
         work(&self.tiles_of_parts())
     }
 
-    /// Writes the `PARTS` parts (three thirds, or one: the number rounded) of `k` elements of at most [`ROWS`] rows, and zeros
-    /// for the rows that are not there: `out[step][part][row][TILE_WORDS]`.
-    pub(super) fn split_rows<'a, const PARTS: usize>(
+    /// Writes the parts (three thirds, or one: the number rounded) of `k` elements of at most [`ROWS`] rows, and zeros for the rows
+    /// that are not there: `out[step][part][row][TILE_WORDS]`.
+    pub(super) fn split_rows<'a>(
         self,
+        parts: usize,
         rows: usize,
         k: usize,
         row: impl Fn(usize) -> &'a [f32],
         out: &mut [f32],
     ) {
-        let out = &mut out[..words(PARTS, k)];
+        let out = &mut out[..words(parts, k)];
         for i in 0..ROWS {
             let row = if i < rows { &row(i)[..k] } else { &[] };
-            let apart = [TWO_TILES, PARTS * TWO_TILES];
-            self.split_row::<PARTS>(row, k.div_ceil(STEP), apart, &mut out[i * TILE_WORDS..]);
+            let apart = [TWO_TILES, parts * TWO_TILES];
+            self.split_row(parts, row, k.div_ceil(STEP), apart, &mut out[i * TILE_WORDS..]);
         }
     }
 
-    /// Writes the parts of the elements of a row over `steps` steps, and zeros behind its end; `apart` are the words from part to
-    /// part and from step to step.
-    pub(super) fn split_row<const PARTS: usize>(
+    /// Writes the parts, one or three, of the elements of a row over `steps` steps, and zeros behind its end; `apart` are the
+    /// words from part to part and from step to step.
+    pub(super) fn split_row(
         self,
+        parts: usize,
         row: &[f32],
         steps: usize,
         apart: [usize; 2],
         out: &mut [f32],
     ) {
-        let last = steps.saturating_sub(1) * apart[1] + (PARTS - 1) * apart[0];
+        let last = steps.saturating_sub(1) * apart[1] + (parts - 1) * apart[0];
         assert!(steps == 0 || out.len() >= last + TILE_WORDS);
-        // SAFETY: `self` proves AVX-512; the last words that are written are there.
-        unsafe { split_row::<PARTS>(row, steps, apart, out.as_mut_ptr()) }
+        // SAFETY: `self` proves AVX-512; the last words that are written are there, and those of one part are if parts are
+        // more than one.
+        unsafe {
+            match parts {
+                3 => split_row::<3>(row, steps, apart, out.as_mut_ptr()),
+                _ => split_row::<1>(row, steps, apart, out.as_mut_ptr()),
+            }
+        }
     }
 
     /// Writes the thirds of the pairs of elements `pairs` of a panel `[k][PANEL]`:
@@ -171,8 +179,8 @@ impl Tiles {
                     "tilezero tmm3",
                     "2:",
                     // First third of the rows, with every third of the panel.
-                    "tileloaddt1 tmm4, [{left} + {row}*1]",
-                    "tileloaddt1 tmm5, [{left} + {row}*1 + 1024]",
+                    "tileloadd tmm4, [{left} + {row}*1]",
+                    "tileloadd tmm5, [{left} + {row}*1 + 1024]",
                     "tileloadd tmm6, [{right} + {row}*1 + 4096]",
                     "tileloadd tmm7, [{right} + {row}*1 + 5120]",
                     "tdpbf16ps tmm0, tmm4, tmm6",
@@ -198,16 +206,16 @@ impl Tiles {
                     "prefetcht1 [{ahead} + 256]",
                     "prefetcht1 [{ahead} + 320]",
                     // Third and second third, with the panel's first.
-                    "tileloaddt1 tmm4, [{last} + {row}*1]",
-                    "tileloaddt1 tmm5, [{last} + {row}*1 + 1024]",
+                    "tileloadd tmm4, [{last} + {row}*1]",
+                    "tileloadd tmm5, [{last} + {row}*1 + 1024]",
                     "tdpbf16ps tmm0, tmm4, tmm6",
                     "tdpbf16ps tmm2, tmm5, tmm6",
                     "tdpbf16ps tmm1, tmm4, tmm7",
                     "tdpbf16ps tmm3, tmm5, tmm7",
                     "prefetcht1 [{ahead} + 384]",
                     "prefetcht1 [{ahead} + 448]",
-                    "tileloaddt1 tmm4, [{middle} + {row}*1]",
-                    "tileloaddt1 tmm5, [{middle} + {row}*1 + 1024]",
+                    "tileloadd tmm4, [{middle} + {row}*1]",
+                    "tileloadd tmm5, [{middle} + {row}*1 + 1024]",
                     "tdpbf16ps tmm0, tmm4, tmm6",
                     "tdpbf16ps tmm2, tmm5, tmm6",
                     "tdpbf16ps tmm1, tmm4, tmm7",
@@ -254,7 +262,7 @@ impl Tiles {
                     "tilezero tmm1",
                     "2:",
                     // First third of the rows, with every third of the panel.
-                    "tileloaddt1 tmm4, [{left} + {row}*1]",
+                    "tileloadd tmm4, [{left} + {row}*1]",
                     "tileloadd tmm6, [{right} + {row}*1 + 4096]",
                     "tileloadd tmm7, [{right} + {row}*1 + 5120]",
                     "tdpbf16ps tmm0, tmm4, tmm6",
@@ -274,12 +282,12 @@ impl Tiles {
                     "prefetcht1 [{ahead} + 256]",
                     "prefetcht1 [{ahead} + 320]",
                     // Third and second third, with the panel's first.
-                    "tileloaddt1 tmm4, [{last} + {row}*1]",
+                    "tileloadd tmm4, [{last} + {row}*1]",
                     "tdpbf16ps tmm0, tmm4, tmm6",
                     "tdpbf16ps tmm1, tmm4, tmm7",
                     "prefetcht1 [{ahead} + 384]",
                     "prefetcht1 [{ahead} + 448]",
-                    "tileloaddt1 tmm4, [{middle} + {row}*1]",
+                    "tileloadd tmm4, [{middle} + {row}*1]",
                     "tdpbf16ps tmm0, tmm4, tmm6",
                     "tdpbf16ps tmm1, tmm4, tmm7",
                     "prefetcht1 [{ahead} + 512]",
@@ -355,6 +363,7 @@ pub(super) fn pairs(low: __m512i, high: __m512i) -> __m512i {
 ///
 /// # Safety
 /// AVX-512; `out` has room for `steps` steps, `step_apart` words apart, of `PARTS` parts, `part_apart` words apart.
+#[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq")]
 unsafe fn split_row<const PARTS: usize>(
     row: &[f32],

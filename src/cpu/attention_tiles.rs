@@ -3,7 +3,7 @@
 //!
 //! One piece of work is a key-value head and a run of queries. Keys come in blocks of a fixed number: a block's keys and values
 //! are split once, then pass all queries in tiles of [`ROWS`], so that the block stays in the second-level cache and a tile's
-//! scores in the first. A row keeps its largest logit so far, the sum of its weights and its output, which are scaled where a
+//! scores in the first, of two tiles: the matrix unit works on one while vectors weigh the other. A row keeps its largest logit so far, the sum of its weights and its output, which are scaled where a
 //! block raises the largest logit; blocks come in ascending order. So a row's bits depend on its query and on all keys alone.
 //! Where a row does not come out finite (its operands are not, or sums of theirs left the range), it is computed again from the
 //! definition, number by number.
@@ -17,7 +17,7 @@ use super::blocks::Block;
 use super::cache::Held;
 use super::isa::{Avx512Amx, Op};
 use super::lanes::{K_BLOCK, Lanes, copy, map_in_place};
-use super::softmax::{Logits, softmax_row};
+use super::softmax::Logits;
 use crate::arena::Room;
 use crate::backend::{Attention, AttentionMask, CacheType, Operands};
 use crate::checked::{quotient, remainder};
@@ -59,16 +59,17 @@ impl Plan {
     }
 
     /// Words, in whole cache lines, of: the split queries `[tile]`, a block's split keys `[step of keys]` and values
-    /// `[panel of e]`, a tile's scores `[step of keys]`, its weights, its products; all sums `[tile][panel of e][row][PANEL]`,
+    /// `[panel of e]`, two tiles' scores `[step of keys]`, a tile's weights, its products; all sums `[tile][panel of e][row][PANEL]`,
     /// largest logits `[row]` and sums of weights `[row][16]`; a tile's factors; what one row takes that is computed by the
     /// definition; and the numbers of a step of keys or values where they have to be converted.
-    fn sizes(&self, rows: usize, keys: usize, [d, e]: [usize; 2], kind: CacheType) -> [usize; 11] {
+    fn sizes(&self, rows: usize, keys: usize, [d, e]: [usize; 2], kind: CacheType) -> [usize; 12] {
         let &Plan { parts, block } = self;
         let (tiles, panels) = (rows.div_ceil(ROWS), e.div_ceil(PANEL));
         [
             tiles.saturating_mul(words(parts, d)),
             block / STEP * words(parts, d),
             panels.saturating_mul(words(parts, block)),
+            block / STEP * SCORES,
             block / STEP * SCORES,
             words(parts, block),
             SCORES,
@@ -83,6 +84,7 @@ impl Plan {
 }
 
 /// As [`super::attention::scratch`], where there is a [`unit`].
+#[inline(never)]
 pub(super) fn scratch(
     cpu: &Cpu,
     [queries, keys]: [usize; 2],
@@ -136,11 +138,26 @@ impl Op for Run<'_, '_> {
         let Plan { parts, block } = plan;
         let mut room = Room::new(scratch);
         let sizes = plan.sizes(rows, keys, [d, e], k.kind);
-        let [queries, keys_split, values, scores, weights, products, sums, largest, totals, factors, numbers] =
-            sizes.map(|size| room.take(size));
+        let [
+            queries,
+            keys_split,
+            values,
+            mut scores,
+            mut next_scores,
+            weights,
+            products,
+            sums,
+            largest,
+            totals,
+            factors,
+            numbers,
+        ] = sizes.map(|size| room.take(size));
+        // A division takes as long as splitting a vector.
+        let place =
+            |row: usize| if group == 1 { (row, 0) } else { (quotient(row, group), remainder(row, group)) };
         let query = |row: usize| {
-            let (query, head) = (quotient(row, group), head * group + remainder(row, group));
-            &q.row(first + query)[head * d..(head + 1) * d]
+            let (query, inner) = place(row);
+            &q.row(first + query)[(head * group + inner) * d..][..d]
         };
         let (k, v) = (k.head(head), v.head(head));
 
@@ -159,10 +176,7 @@ impl Op for Run<'_, '_> {
             let row = |i: usize| query(tile * ROWS + i);
             let next = (tile + 1) * ROWS;
             (next..rows.min(next + ROWS)).for_each(|row| unit.bring(query(row)));
-            match parts {
-                3 => unit.split_rows::<3>(here, d, row, out),
-                _ => unit.split_rows::<1>(here, d, row, out),
-            }
+            unit.split_rows(parts, here, d, row, out);
         }
         largest.fill(f32::NEG_INFINITY);
         totals.fill(0.0);
@@ -180,40 +194,41 @@ impl Op for Run<'_, '_> {
                 let count = STEP.min(keys - from);
                 bring_keys(from + STEP);
                 let columns = &mut keys_split[step * of_tile..][..of_tile];
-                let row = k.rows(lanes, from, count, numbers);
-                match parts {
-                    3 => unit.split_columns::<3>(count, d, row, columns),
-                    _ => unit.split_columns::<1>(count, d, row, columns),
-                }
+                let row = k.rows(from, count, numbers);
+                unit.split_columns(parts, count, d, row, columns);
                 let values = &mut values[step * words(parts, STEP)..];
-                let row = v.rows(lanes, from, count, numbers);
-                match parts {
-                    3 => unit.split_values::<3>(count, e, row, words(3, block), values),
-                    _ => unit.split_values::<1>(count, e, row, words(1, block), values),
-                }
+                let row = v.rows(from, count, numbers);
+                unit.split_values(parts, count, e, row, words(parts, block), values);
             }
             let multiply = |rows: usize, left: &[f32], right: &[f32], k: usize, out: &mut [f32]| match parts {
                 3 => tiles.multiply(rows, Left::pair(left), right, k, out, bytemuck::cast_slice(right)),
                 _ => tiles.multiply_rounded(rows, left, right, k, out),
             };
-            let scores = &mut scores[..steps * SCORES];
-            for tile in 0..rows.div_ceil(ROWS) {
+            let all_tiles = rows.div_ceil(ROWS);
+            let score = |tile: usize, step: usize, scores: &mut [f32]| {
+                let (left, right) = (&queries[tile * of_tile..], &keys_split[step * of_tile..]);
+                multiply(ROWS.min(rows - tile * ROWS), left, right, d, &mut scores[step * SCORES..]);
+            };
+            (0..steps).for_each(|step| score(0, step, scores));
+            for tile in 0..all_tiles {
                 let count = ROWS.min(rows - tile * ROWS);
-                for (step, scores) in scores.chunks_exact_mut(SCORES).enumerate() {
-                    multiply(count, &queries[tile * of_tile..], &keys_split[step * of_tile..], d, scores);
-                    if !direct {
-                        map_in_place(lanes, &mut scores[..count * PANEL], logits);
+                if !direct {
+                    map_in_place(lanes, &mut scores[..steps * SCORES], logits);
+                }
+                // The matrix unit works on the next tile's scores while vectors turn those of this one into weights.
+                for step in 0..steps {
+                    if tile + 1 < all_tiles {
+                        score(tile + 1, step, next_scores);
                     }
+                    let state = State {
+                        largest: &mut largest[tile * ROWS..][..count],
+                        totals: &mut totals[tile * ROWS * TILE_WORDS..][..count * TILE_WORDS],
+                        factors: &mut *factors,
+                    };
+                    let share = quotient(count * step, steps)..quotient(count * (step + 1), steps);
+                    unit.weigh(parts, share, (here, factor), scores, state, weights);
                 }
-                let state = State {
-                    largest: &mut largest[tile * ROWS..][..count],
-                    totals: &mut totals[tile * ROWS * TILE_WORDS..][..count * TILE_WORDS],
-                    factors: &mut *factors,
-                };
-                match parts {
-                    3 => unit.weigh::<3>(count, here, factor, scores, state, weights),
-                    _ => unit.weigh::<1>(count, here, factor, scores, state, weights),
-                }
+                core::mem::swap(&mut scores, &mut next_scores);
                 let sums = sums[tile * panels * SCORES..].chunks_exact_mut(SCORES);
                 for (values, sums) in values.chunks_exact(words(parts, block)).zip(sums) {
                     if from == 0 {
@@ -234,7 +249,7 @@ impl Op for Run<'_, '_> {
         }
         drop(tiles);
         for row in 0..rows {
-            let (at, inner) = (quotient(row, group), remainder(row, group));
+            let (at, inner) = place(row);
             let out = &mut out.row(at)[inner * e..(inner + 1) * e];
             let total = lanes.sum(lanes.load(&totals[row * TILE_WORDS..]));
             let factor = lanes.splat(1.0 / total);
@@ -251,32 +266,33 @@ impl Op for Run<'_, '_> {
             }
             // 0 for finite numbers, and a NaN where the weights have no sum.
             if lanes.sum(check) != 0.0 {
-                define(lanes, query(row), k, v, logits, numbers, out);
+                define(query(row), k, v, logits, numbers, out);
             }
         }
     }
 }
 
 /// Attention of one query and all keys by chains of products, with `scores` for those of all keys and what [`Held::rows`] takes.
-fn define<L: Lanes>(
-    lanes: L,
-    q: &[f32],
-    k: Held,
-    v: Held,
-    logits: Logits,
-    scratch: &mut [f32],
-    out: &mut [f32],
-) {
+#[inline(never)]
+fn define(q: &[f32], k: Held, v: Held, logits: Logits, scratch: &mut [f32], out: &mut [f32]) {
     let keys = k.mat.rows;
     let (numbers, scores) = scratch.split_at_mut(scratch.len() - keys.next_multiple_of(K_BLOCK));
-    for (key, score) in scores.iter_mut().take(keys).enumerate() {
-        *score = q.iter().zip(k.rows(lanes, key, 1, numbers)(0)).fold(0.0, |sum, (q, k)| sum + q * k);
+    let scores = &mut scores[..keys];
+    let mut largest = f32::NEG_INFINITY;
+    for (key, score) in scores.iter_mut().enumerate() {
+        *score = q.iter().zip(k.rows(key, 1, numbers)(0)).fold(0.0, |sum, (q, k)| sum + q * k) * logits.scale;
+        if let Some(cap) = logits.soft_cap {
+            *score = libm::tanhf(*score / cap) * cap;
+        }
+        largest = largest.max(*score);
     }
-    let total = softmax_row(lanes, scores, K_BLOCK, 0..keys, logits);
+    let mut total = 0.0;
     out.fill(0.0);
-    for (key, weight) in scores.iter().take(keys).enumerate() {
-        let row = v.rows(lanes, key, 1, numbers)(0);
+    for (key, &score) in scores.iter().enumerate() {
+        let weight = libm::expf(score - largest);
+        total += weight;
+        let row = v.rows(key, 1, numbers)(0);
         out.iter_mut().zip(row).for_each(|(out, v)| *out += weight * v);
     }
-    out.iter_mut().for_each(|out| *out *= 1.0 / total);
+    out.iter_mut().for_each(|out| *out /= total);
 }

@@ -6,6 +6,7 @@ use half::f16;
 use super::Cpu;
 use super::lanes::Lanes;
 use super::mat::Mat;
+use super::portable::Portable;
 use crate::backend::CacheType;
 use crate::checked::quotient;
 use crate::reference::SMALLEST;
@@ -101,9 +102,8 @@ impl<'a> Held<'a> {
 
     /// `count` rows of a head from row `first` on, in `numbers` where they have to be converted.
     #[inline(always)]
-    pub(super) fn rows<'b, L: Lanes>(
+    pub(super) fn rows<'b>(
         self,
-        lanes: L,
         first: usize,
         count: usize,
         numbers: &'b mut [f32],
@@ -111,15 +111,19 @@ impl<'a> Held<'a> {
     where
         'a: 'b,
     {
-        let d = self.d;
         if self.kind != CacheType::F32 {
-            for (i, out) in numbers.chunks_exact_mut(d.max(1)).take(count).enumerate() {
-                self.read(lanes, first + i, 0, out);
-            }
+            self.convert(first, numbers.chunks_exact_mut(self.d.max(1)).take(count));
         }
         let numbers = &*numbers;
-        move |i| {
-            if self.kind == CacheType::F32 { self.mat.row(first + i) } else { &numbers[i * d..(i + 1) * d] }
+        move |i| match self.kind {
+            CacheType::F32 => self.mat.row(first + i),
+            _ => &numbers[i * self.d..][..self.d],
         }
+    }
+
+    /// Rows that few callers need, so that size counts more than speed.
+    #[inline(never)]
+    fn convert<'b>(self, first: usize, out: impl Iterator<Item = &'b mut [f32]>) {
+        out.enumerate().for_each(|(i, out)| self.read(Portable, first + i, 0, out));
     }
 }

@@ -99,7 +99,8 @@ pub(super) fn conv2d(
                 for line in 0..lines {
                     let cell = cell(windows, first + quotient(line, plan.width), remainder(line, plan.width));
                     let row = cell.map_or(&[][..], |cell| &windows.x.row(cell)[channel..]);
-                    unit.split_row::<3>(
+                    unit.split_row(
+                        3,
                         &row[..row.len().min(STEP)],
                         1,
                         [third, step],

@@ -178,7 +178,7 @@ fn split_rows(cpu: &Cpu, unit: Avx512Amx, left: Mat, [first, rows]: [usize; 2], 
         for (i, out) in out.chunks_exact_mut(THIRDS).enumerate() {
             let (from, row) = (quotient(start + i, pairs) * K_BLOCK, remainder(start + i, pairs) * ROWS);
             let (here, k) = (ROWS.min(rows - row), K_BLOCK.min(left.cols - from));
-            unit.split_rows::<3>(here, k, |i| &left.row(first + row + i)[from..], out);
+            unit.split_rows(3, here, k, |i| &left.row(first + row + i)[from..], out);
         }
     });
 }
