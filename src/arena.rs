@@ -13,8 +13,9 @@
 
 mod lock;
 mod pool;
+mod slab;
 
-use alloc::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use alloc::alloc::{Layout, handle_alloc_error};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::mem::MaybeUninit;
@@ -25,6 +26,7 @@ use core::{fmt, mem};
 
 pub(crate) use lock::Lock;
 use pool::Pool;
+use slab::{Pages, Slab};
 
 use crate::checked::Size;
 use crate::error::{Error, Result};
@@ -67,7 +69,7 @@ impl Arena {
     /// [`Error::Memory`].
     pub fn with_size(bytes: usize) -> Result<Arena> {
         let steps = bytes / ALIGNMENT;
-        let mut memory = Slab::new("arena", steps * STEP)?;
+        let mut memory = Slab::new("arena", steps * STEP, Pages::Large)?;
         memory.touch();
         Ok(Arena::block(Memory::Own(memory), steps * STEP))
     }
@@ -120,8 +122,8 @@ impl Arena {
     pub fn take(&self, what: &'static str, len: usize) -> Result<Buffer> {
         let Some(block) = &self.block else {
             let (slab, pool) = match &self.pool {
-                None => (Slab::new(what, len)?, None),
-                Some(pool) => (pool.take(what, len)?.0, Some(pool.clone())),
+                None => (Slab::new(what, len, Pages::Large)?, None),
+                Some(pool) => (pool.take(what, len, Pages::Large)?.0, Some(pool.clone())),
             };
             return Ok(Buffer { place: Place::Heap(slab, pool), len });
         };
@@ -150,17 +152,18 @@ impl Arena {
     /// As [`Arena::take`].
     pub fn zeros(&self, what: &'static str, len: usize) -> Result<Buffer> {
         if let Some(pool) = &self.pool {
-            let (slab, used) = pool.take(what, len)?;
+            let (slab, used) = pool.take(what, len, Pages::Small)?;
             let mut buffer = Buffer { place: Place::Heap(slab, Some(pool.clone())), len };
             if used {
                 buffer.fill(0.0);
             }
             return Ok(buffer);
         }
-        let mut buffer = self.take(what, len)?;
-        if self.block.is_some() {
-            buffer.fill(0.0);
+        if self.block.is_none() {
+            return Ok(Buffer { place: Place::Heap(Slab::new(what, len, Pages::Small)?, None), len });
         }
+        let mut buffer = self.take(what, len)?;
+        buffer.fill(0.0);
         Ok(buffer)
     }
 
@@ -250,73 +253,6 @@ impl Block {
             Memory::None => None,
             Memory::Own(slab) => Some(slab.start),
             Memory::Lent(start) => Some(*start),
-        }
-    }
-}
-
-/// An allocation of the heap, cleared.
-///
-/// It is asked for at [`Slab::NATURAL`] and a little larger than it is used: the standard library leaves it to the system to
-/// clear what has no stricter alignment, and the system need not touch fresh pages for that.
-struct Slab {
-    start: NonNull<f32>,
-    len: usize,
-    /// Bytes of the allocation before `start`.
-    skipped: usize,
-}
-
-// SAFETY: an allocation of its own.
-unsafe impl Send for Slab {}
-// SAFETY: as above; it is written through `&mut` only.
-unsafe impl Sync for Slab {}
-
-impl Slab {
-    const EMPTY: Slab = Slab { start: NonNull::dangling(), len: 0, skipped: 0 };
-
-    /// An alignment that every allocator gives without being asked.
-    const NATURAL: usize = align_of::<u64>();
-
-    /// Room of an allocation for `bytes` that begin at a multiple of [`ALIGNMENT`].
-    fn layout(bytes: usize) -> Option<Layout> {
-        let room = bytes.checked_add(ALIGNMENT - Slab::NATURAL)?;
-        Layout::from_size_align(room, Slab::NATURAL).ok()
-    }
-
-    fn new(what: &'static str, len: usize) -> Result<Slab> {
-        if len == 0 {
-            return Ok(Slab::EMPTY);
-        }
-        let bytes = Size::new(len).times(size_of::<f32>())?.get();
-        let refused = || Error::Memory { what, bytes: bytes as u64, left: None };
-        let layout = Slab::layout(bytes).ok_or_else(refused)?;
-        // SAFETY: the layout is not empty.
-        let memory = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(refused)?;
-        let skipped = memory.addr().get().next_multiple_of(ALIGNMENT) - memory.addr().get();
-        // SAFETY: less than `ALIGNMENT` and a multiple of `NATURAL`, which the allocation has room for beside `bytes`.
-        let start = unsafe { memory.byte_add(skipped) };
-        Ok(Slab { start: start.cast(), len, skipped })
-    }
-
-    /// Writes to every page, so that none of them has to be fetched later.
-    fn touch(&mut self) {
-        /// Bytes of the smallest pages.
-        const PAGE: usize = 4096;
-        for at in (0..self.len).step_by(PAGE / size_of::<f32>()) {
-            // SAFETY: within the allocation, which is borrowed for writing. Volatile, or zeros over zeros would be left out.
-            unsafe { self.start.add(at).write_volatile(0.0) };
-        }
-    }
-}
-
-impl Drop for Slab {
-    fn drop(&mut self) {
-        if self.len > 0 {
-            let bytes = self.len * size_of::<f32>() + ALIGNMENT - Slab::NATURAL;
-            // SAFETY: where the allocation begins, with its layout, which was valid then.
-            unsafe {
-                let memory = self.start.cast::<u8>().byte_sub(self.skipped);
-                dealloc(memory.as_ptr(), Layout::from_size_align_unchecked(bytes, Slab::NATURAL));
-            }
         }
     }
 }

@@ -3,8 +3,8 @@
 
 use alloc::collections::VecDeque;
 
-use super::Slab;
 use super::lock::Lock;
+use super::slab::{Pages, Slab};
 use crate::checked::Size;
 use crate::error::Result;
 
@@ -29,8 +29,8 @@ impl Pool {
     }
 
     /// An allocation of at least `len` elements, and whether it was used before (a fresh one holds zeros). The smallest
-    /// free one that is large enough and less than twice as large is used again.
-    pub(super) fn take(&self, what: &'static str, len: usize) -> Result<(Slab, bool)> {
+    /// free one that is large enough and less than twice as large is used again, whatever its pages.
+    pub(super) fn take(&self, what: &'static str, len: usize, pages: Pages) -> Result<(Slab, bool)> {
         let room = Size::new(len).plus(STEP - 1)?.get() / STEP * STEP;
         let found = self.free.with(|free| {
             let fits = |slab: &Slab| (room..=room.saturating_mul(2)).contains(&slab.len);
@@ -42,7 +42,7 @@ impl Pool {
         });
         match found {
             Some(slab) => Ok((slab, true)),
-            None => Ok((Slab::new(what, room)?, false)),
+            None => Ok((Slab::new(what, room, pages)?, false)),
         }
     }
 
@@ -72,25 +72,25 @@ mod tests {
     #[test]
     fn what_comes_free_is_used_again_where_it_fits() {
         let pool = Pool::new(4 * 5 * STEP);
-        let (small, used) = pool.take("small", 1).unwrap();
+        let (small, used) = pool.take("small", 1, Pages::Small).unwrap();
         assert!(!used && small.len == STEP);
-        let (large, used) = pool.take("large", 3 * STEP).unwrap();
+        let (large, used) = pool.take("large", 3 * STEP, Pages::Small).unwrap();
         assert!(!used && large.len == 3 * STEP);
         let start = large.start;
         pool.put(small);
         pool.put(large);
-        let (again, used) = pool.take("two thirds", 2 * STEP - 5).unwrap();
+        let (again, used) = pool.take("two thirds", 2 * STEP - 5, Pages::Small).unwrap();
         assert!(used && again.len == 3 * STEP && again.start == start, "the smallest that fits");
-        let (other, used) = pool.take("another", 2 * STEP).unwrap();
+        let (other, used) = pool.take("another", 2 * STEP, Pages::Small).unwrap();
         assert!(!used && other.len == 2 * STEP);
         pool.put(again);
         pool.put(other);
         assert_eq!(pool.free.with(|free| free.elements), 5 * STEP, "the first made room");
-        let (beyond, _) = pool.take("beyond", 6 * STEP).unwrap();
+        let (beyond, _) = pool.take("beyond", 6 * STEP, Pages::Small).unwrap();
         pool.put(beyond);
         assert_eq!(pool.free.with(|free| free.elements), 5 * STEP, "what is larger than all is not held");
-        let (none, used) = pool.take("none", 0).unwrap();
+        let (none, used) = pool.take("none", 0, Pages::Small).unwrap();
         assert!(!used && none.len == 0);
-        assert!(pool.take("overflow", usize::MAX).is_err());
+        assert!(pool.take("overflow", usize::MAX, Pages::Small).is_err());
     }
 }
