@@ -80,14 +80,30 @@ impl Arena {
     /// # Errors
     /// [`Error::Input`] `memory` where it does not begin at a multiple of [`ALIGNMENT`].
     pub fn of(memory: &'static mut [MaybeUninit<u8>]) -> Result<Arena> {
+        Arena::HEAP.with_memory(memory)
+    }
+
+    /// As [`Arena::of`], with the bookkeeping of this arena where it has no other clone and no buffer left.
+    ///
+    /// # Errors
+    /// As [`Arena::of`].
+    pub fn with_memory(mut self, memory: &'static mut [MaybeUninit<u8>]) -> Result<Arena> {
         if !memory.as_ptr().addr().is_multiple_of(ALIGNMENT) {
             let reason = alloc::format!("does not begin at a multiple of {ALIGNMENT} bytes");
             return Err(Error::Input { field: "memory", reason });
         }
         memory.fill(MaybeUninit::new(0));
         let size = memory.len() / ALIGNMENT * STEP;
-        let memory = NonNull::from(memory).cast::<f32>();
-        Ok(Arena::block(Memory::Lent(memory), size))
+        let memory = Memory::Lent(NonNull::from(memory).cast::<f32>());
+        let Some(block) = self.block.as_mut().and_then(Arc::get_mut) else {
+            return Ok(Arena::block(memory, size));
+        };
+        (block.memory, block.size) = (memory, size);
+        block.stack.with(|stack| {
+            stack.spans.clear();
+            stack.peak = 0;
+        });
+        Ok(self)
     }
 
     /// No memory at all, but the sizes of all that is taken; buffers read as empty.
@@ -279,6 +295,11 @@ impl Buffer {
         let mut buffer = Arena::HEAP.take("buffer", values.len())?;
         buffer.copy_from_slice(values);
         Ok(buffer)
+    }
+
+    /// Bytes that were asked for, also while measuring.
+    pub(crate) fn bytes(&self) -> usize {
+        self.len * size_of::<f32>()
     }
 
     /// First element and their number.

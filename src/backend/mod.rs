@@ -210,6 +210,12 @@ pub trait Backend: Clone + Send + Sync {
         Err(Error::Tensor { name: matrix.name().into(), reason })
     }
 
+    /// Bytes of the host's memory that the backend has copied a stored tensor to, beside the file's.
+    fn copied_bytes(stored: &Self::Stored) -> usize {
+        let _ = stored;
+        0
+    }
+
     /// A matrix of zeros.
     ///
     /// # Errors

@@ -85,6 +85,14 @@ impl Backend for Cpu {
         Ok(Stored::Packed(Packed::new(self, tensor, sizes, taps)?))
     }
 
+    fn copied_bytes(stored: &Stored) -> usize {
+        match stored {
+            Stored::Packed(packed) => packed.bytes(),
+            Stored::PackedInt8(packed) => packed.bytes(),
+            _ => 0,
+        }
+    }
+
     fn store_quantised(&self, matrix: &Quantised) -> Result<Stored> {
         if self.packs && matrix.scheme() == Scheme::Int8 && !matrix.bytes().is_empty() {
             return Ok(Stored::PackedInt8(PackedInt8::new(self, matrix)?));

@@ -190,8 +190,16 @@ impl Cpu {
     /// which products read them for this instruction set: products of more than a few rows in `f32` then take about 0.8 times as
     /// long, and 0.6 times with [`Isa::Avx512Amx`], whose matrix unit multiplies them. The copies take as much memory as the
     /// tensors, which stay mapped. The bits of the results are the same but for the matrix unit, whose sums have another order: they are as exact.
+    ///
+    /// [`Memory::packed`](crate::session::Memory::packed) says how much they take; of a model that is opened on this backend
+    /// [in an arena](Cpu::in_arena) that is [measuring](Arena::measuring), without making them.
     pub fn with_packed_weights(self, packed: bool) -> Cpu {
         Cpu { packs: packed, ..self }
+    }
+
+    /// Where copies of weights lie: the heap; where sizes are measured, nowhere.
+    fn for_copies(&self) -> &Arena {
+        if self.arena.is_measuring() { &self.arena } else { &Arena::HEAP }
     }
 
     /// For tests: outputs start as NaN instead of zeros, and [`Cpu::CANARY`] more elements follow every matrix, so that an

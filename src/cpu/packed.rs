@@ -12,7 +12,7 @@ use core::fmt;
 use super::Cpu;
 use super::isa::{Isa, Op};
 use super::lanes::{K_BLOCK, Lanes, MAX_PANEL};
-use crate::arena::{Arena, Buffer};
+use crate::arena::Buffer;
 use crate::checked::{Size, quotient, remainder};
 use crate::error::Result;
 use crate::weights::Tensor;
@@ -78,10 +78,12 @@ impl Packed {
     pub(super) fn new(cpu: &Cpu, tensor: &Tensor, [n, k]: [usize; 2], taps: usize) -> Result<Packed> {
         let width = width(cpu.isa);
         let columns = Size::new(n).plus(width - 1)?.get() / width * width;
-        let mut cells = Arena::HEAP.take("packed weight", Size::product(&[columns, k])?.get())?;
+        let mut cells = cpu.for_copies().take("packed weight", Size::product(&[columns, k])?.get())?;
         let order = Order { k, taps };
+        // While sizes are measured there are no cells.
+        let blocks = if cells.is_empty() { 0 } else { order.blocks() };
         let mut rest = &mut cells[..];
-        for block in 0..order.blocks() {
+        for block in 0..blocks {
             let ([_, here], [channels, tap]) = (order.elements(block), order.place(block));
             let first = channels * K_BLOCK * taps + tap;
             let cells;
@@ -95,6 +97,11 @@ impl Packed {
             });
         }
         Ok(Packed { tensor: tensor.clone(), cells: Arc::new(cells), width, n, order })
+    }
+
+    /// Bytes of the copy.
+    pub(super) fn bytes(&self) -> usize {
+        self.cells.bytes()
     }
 
     /// The tensor that was packed.

@@ -9,7 +9,7 @@ use super::Cpu;
 use super::bytes::STEP;
 use super::dots::{DotOp, Dots, Strip};
 use super::isa::Isa;
-use crate::arena::{Arena, Buffer};
+use crate::arena::Buffer;
 use crate::checked::Size;
 use crate::error::Result;
 use crate::weights::Quantised;
@@ -37,7 +37,7 @@ impl PackedInt8 {
         let ([n, k], cols) = (matrix.sizes(), cpu.isa.run_dots(Columns));
         let words = Size::new(k.div_ceil(STEP)).times(STEP / size_of::<f32>())?.times(cols)?.get();
         let size = Size::new(n.div_ceil(cols.max(1))).times(words)?.get();
-        let mut cells = Arena::HEAP.take("packed weight", size)?;
+        let mut cells = cpu.for_copies().take("packed weight", size)?;
         cpu.threads.rows(1, &mut cells, words, |first, cells| {
             for (i, panel) in cells.chunks_exact_mut(words.max(1)).enumerate() {
                 let panel = bytemuck::cast_slice_mut(panel);
@@ -45,6 +45,11 @@ impl PackedInt8 {
             }
         });
         Ok(PackedInt8 { matrix: matrix.clone(), cells: Arc::new(cells), isa: cpu.isa })
+    }
+
+    /// Bytes of the copy.
+    pub(super) fn bytes(&self) -> usize {
+        self.cells.bytes()
     }
 
     /// The matrix that was packed.

@@ -53,6 +53,7 @@ struct Parts<B: Backend> {
     guide_tables: Arc<GuideTables>,
     warnings: Vec<String>,
     weight_bytes: usize,
+    copied_bytes: usize,
     /// Lists of the hidden states of pictures that are gone, for the next ones; empty but for their memory.
     states: Lock<Vec<Vec<Matrix<B>>>>,
 }
@@ -199,6 +200,11 @@ impl<B: Backend> Model<B> {
         self.parts.weight_bytes
     }
 
+    /// Bytes of the copies that the backend has made of them.
+    pub(crate) fn copied_bytes(&self) -> usize {
+        self.parts.copied_bytes
+    }
+
     /// A list for the hidden states of a picture, empty.
     pub(crate) fn take_states(&self) -> Vec<Matrix<B>> {
         self.parts.states.with(Vec::pop).unwrap_or_default()
@@ -228,7 +234,7 @@ impl<B: Backend> Parts<B> {
     fn load(backend: B, config: Config, weights: &Weights, vocabulary: Vocabulary) -> Result<Parts<B>> {
         let loader = Loader::new(weights, &backend, "");
         let modules = Modules::load(&loader, &config)?;
-        let weight_bytes = loader.taken_bytes();
+        let (weight_bytes, copied_bytes) = (loader.taken_bytes(), loader.copied_bytes());
         let unused = loader.unused().into_iter().map(|name| format!("tensor {name} is not used"));
         let unknown = config.unknown_keys().into_iter().map(|key| format!("config.json: {key} is not known"));
         let warnings = unknown.chain(unused).collect();
@@ -256,6 +262,7 @@ impl<B: Backend> Parts<B> {
             guide_tables,
             warnings,
             weight_bytes,
+            copied_bytes,
             states: Lock::new(Vec::new()),
         })
     }

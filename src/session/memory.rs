@@ -39,6 +39,9 @@ pub struct Memory {
     /// The tensors that the model uses, in the types of their file. They are used where they lie: in a memory map, from
     /// which the system reads and drops pages as it likes, in memory of the caller's, or where the file was read to.
     pub weights: usize,
+    /// Copies of them that are made when the model is loaded and stay: with
+    /// [`Cpu::with_packed_weights`](crate::Cpu::with_packed_weights), about as much as the tensors that are copied; else none.
+    pub packed: usize,
     /// An encoded picture with the scratch of encoding it.
     pub image: usize,
     /// What of [`Memory::image`] is kept afterwards.
@@ -95,6 +98,7 @@ impl Model<Cpu> {
         let map = crate::checked::Size::product(&[bounds.width, bounds.height, size_of::<f32>()])?.get();
         Ok(Memory {
             weights: self.weight_bytes(),
+            packed: self.copied_bytes(),
             image: image_peak,
             image_kept,
             session: arena.peak(),

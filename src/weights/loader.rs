@@ -20,13 +20,20 @@ pub struct Loader<'a, B: Backend> {
     prefix: String,
     /// By place in [`Weights::names`].
     taken: Rc<[Cell<bool>]>,
+    /// Bytes that the backend has copied.
+    copied: Rc<Cell<usize>>,
     /// Whether [`Loader::matrix`] takes quantised matrices.
     quantised: bool,
 }
 
 impl<B: Backend> Clone for Loader<'_, B> {
     fn clone(&self) -> Self {
-        Loader { prefix: self.prefix.clone(), taken: self.taken.clone(), ..*self }
+        Loader {
+            prefix: self.prefix.clone(),
+            taken: self.taken.clone(),
+            copied: self.copied.clone(),
+            ..*self
+        }
     }
 }
 
@@ -38,6 +45,7 @@ impl<'a, B: Backend> Loader<'a, B> {
             backend,
             prefix: prefix.to_owned(),
             taken: weights.names().map(|_| Cell::new(false)).collect(),
+            copied: Rc::default(),
             quantised: false,
         }
     }
@@ -110,7 +118,7 @@ impl<'a, B: Backend> Loader<'a, B> {
             if let Some(quantised) = self.weights.quantised(&full, shape)? {
                 self.take(&full);
                 self.take(&scales);
-                return Ok(Weight::of_integers(self.backend.store_quantised(&quantised)?, shape));
+                return Ok(Weight::of_integers(self.count(self.backend.store_quantised(&quantised)?), shape));
             }
             if self.weights.has(&scales) && self.weights.has(&full) {
                 let reason = format!("are scales, but {full} is not quantised");
@@ -120,7 +128,7 @@ impl<'a, B: Backend> Loader<'a, B> {
         let tensor = self.tensor(name, shape)?;
         let (&n, inputs) = shape.split_first().unwrap_or((&0, &[]));
         let sizes = [n, Size::product(inputs)?.get()];
-        Ok(Weight::new(self.backend.store_matrix(tensor, sizes, 1)?, shape))
+        Ok(Weight::new(self.count(self.backend.store_matrix(tensor, sizes, 1)?), shape))
     }
 
     /// The weight `[outputs, inputs, height, width]` of a dense convolution of stride 1.
@@ -132,7 +140,7 @@ impl<'a, B: Backend> Loader<'a, B> {
         let [outputs, inputs, height, width] = shape;
         let taps = Size::product(&[height, width])?.get();
         let sizes = [outputs, Size::product(&[inputs, taps])?.get()];
-        Ok(Weight::new(self.backend.store_matrix(tensor, sizes, taps)?, &shape))
+        Ok(Weight::new(self.count(self.backend.store_matrix(tensor, sizes, taps)?), &shape))
     }
 
     /// As [`Loader::weight`], `None` where the file has no such name.
@@ -151,6 +159,16 @@ impl<'a, B: Backend> Loader<'a, B> {
         };
         let names = self.weights.names().zip(&*self.taken);
         names.filter(|(_, taken)| !taken.get()).map(|(name, _)| name).filter(inside).collect()
+    }
+
+    fn count(&self, stored: B::Stored) -> B::Stored {
+        self.copied.set(self.copied.get().saturating_add(B::copied_bytes(&stored)));
+        stored
+    }
+
+    /// Bytes of the host's memory that the backend has copied tensors to so far, under any prefix.
+    pub fn copied_bytes(&self) -> usize {
+        self.copied.get()
     }
 
     /// Bytes of all tensors that were taken so far, under any prefix.
