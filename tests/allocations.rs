@@ -108,6 +108,7 @@ fn targets(reply: &Reply) -> [usize; 4] {
 fn check(name: &str, model: &Model, images: &Cpu, mut session: Session, maps: &Arena, picture: &ImageView) {
     let questions = questions(maps);
     let (mut reply, mut told) = (Reply::default(), 0);
+    let mut first = Vec::new();
     for frame in 0..WARM + 2 {
         let (image, encode) = counted(|| model.encode_on(images, picture).unwrap());
         assert!(frame < WARM || encode == 0, "{name}, frame {frame}: {encode} allocations for the picture");
@@ -120,6 +121,12 @@ fn check(name: &str, model: &Model, images: &Cpu, mut session: Session, maps: &A
             let (answered, ask) = counted(|| session.ask_into(&image, question, &mut control, &mut reply));
             answered.unwrap();
             assert!(frame < WARM || ask == 0, "{name}, frame {frame}, {kind}: {ask} allocations");
+            match frame {
+                0 => first.push(reply.to_json()),
+                _ => {
+                    assert!(first.iter().any(|first| *first == reply.to_json()), "{kind}: as the first time")
+                }
+            }
             assert!(wanted.is_none_or(|wanted| targets(&reply) == wanted), "{kind}: {}", reply.text);
         }
     }

@@ -106,6 +106,9 @@ pub struct triplet_memory {
     /// For `memory` of triplet_ask_options: the masks and depth maps of the reply with the most targets. Enough for every
     /// answer; who expects fewer maps can lend less, a multiple of TRIPLET_MEMORY_ALIGNMENT for each.
     pub reply: usize,
+    /// Copies of weights that are made when the model is loaded and stay, where `packed_weights` of triplet_model_options asks for
+    /// them.
+    pub packed: usize,
 }
 
 impl Default for triplet_memory {
@@ -120,6 +123,7 @@ impl Default for triplet_memory {
             kv_cache: 0,
             map: 0,
             reply: 0,
+            packed: 0,
         }
     }
 }
@@ -168,7 +172,9 @@ pub unsafe extern "C" fn triplet_memory_query(
             )
         };
         check_threads(&options)?;
-        let model = Model::from_dir(cpu(&options), ModelDir::open_with(dir, Access::Map)?)?;
+        // Weights that would be packed are measured then, not copied.
+        let cpu = cpu(&options).in_arena(Arena::measuring());
+        let model = Model::from_dir(cpu, ModelDir::open_with(dir, Access::Map)?)?;
         // SAFETY: the caller's promise.
         unsafe { memory::fill("memory", memory, &measured(&model, &bounds)?) }
     })
@@ -198,14 +204,25 @@ pub unsafe extern "C" fn triplet_model_get_memory(
 }
 
 fn measured(model: &Model, bounds: &triplet_memory_bounds) -> Result<triplet_memory> {
-    let Memory { weights, image, image_kept, session, kv_cache, map, reply } = model.memory(&Bounds {
-        width: bounds.width,
-        height: bounds.height,
-        positions: positions(bounds.positions),
-        visual_prompts: bounds.visual_prompts,
-        cache: cache_type(bounds.cache)?,
-    })?;
-    Ok(triplet_memory { weights, image, image_kept, session, kv_cache, map, reply, ..Default::default() })
+    let Memory { weights, packed, image, image_kept, session, kv_cache, map, reply } =
+        model.memory(&Bounds {
+            width: bounds.width,
+            height: bounds.height,
+            positions: positions(bounds.positions),
+            visual_prompts: bounds.visual_prompts,
+            cache: cache_type(bounds.cache)?,
+        })?;
+    Ok(triplet_memory {
+        weights,
+        image,
+        image_kept,
+        session,
+        kv_cache,
+        map,
+        reply,
+        packed,
+        ..Default::default()
+    })
 }
 
 /// Positions of a session; 0 stands for as many as the model takes.
@@ -216,8 +233,14 @@ pub(crate) fn positions(positions: u32) -> usize {
 /// Runs of addresses that are lent now.
 static LENT: Mutex<Vec<Range<usize>>> = Mutex::new(Vec::new());
 
+/// Arenas whose leases have ended, for their bookkeeping; their memory is no longer theirs.
+static IDLE: Mutex<Vec<Arena>> = Mutex::new(Vec::new());
+
+/// Arenas that are kept so.
+const KEPT: usize = 32;
+
 /// Memory of a caller's in the hands of one object; dropped after everything that lies in it.
-pub(crate) struct Lease(Option<Range<usize>>);
+pub(crate) struct Lease(Option<(Range<usize>, Arena)>);
 
 impl Lease {
     /// The model's backend on memory that the caller lends, or on its own where `memory` is NULL.
@@ -260,17 +283,23 @@ impl Lease {
         }
         lent.push(start..end);
         drop(lent);
-        let lease = Lease(Some(start..end));
         // SAFETY: the caller's promise; of any bytes `MaybeUninit` can be made.
         let memory = unsafe { slice::from_raw_parts_mut(memory.cast::<MaybeUninit<u8>>(), size) };
-        Ok(Some((Arena::of(memory)?, lease)))
+        let idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let arena = idle.unwrap_or(Arena::HEAP).with_memory(memory)?;
+        let lease = Lease(Some((start..end, arena.clone())));
+        Ok(Some((arena, lease)))
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let Some(range) = &self.0 {
-            LENT.lock().unwrap_or_else(PoisonError::into_inner).retain(|other| other != range);
+        let Some((range, arena)) = self.0.take() else { return };
+        let mut idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < KEPT {
+            idle.push(arena);
         }
+        drop(idle);
+        LENT.lock().unwrap_or_else(PoisonError::into_inner).retain(|other| *other != range);
     }
 }

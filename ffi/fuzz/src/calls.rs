@@ -178,6 +178,7 @@ impl World {
             access: random.pick(&[TRIPLET_ACCESS_MAP, TRIPLET_ACCESS_READ]),
             verify: random.chance(30).into(),
             progress: random.pick(&[None, Some(go_on as _)]),
+            packed_weights: random.pick(&[0, 1]),
             pool_size: random.pick(&[0, 1, 1 << 16, triplet_model_options::default().pool_size, usize::MAX]),
             device: random.pick(&[ptr::null(), c"cpu".as_ptr(), c"auto".as_ptr()]),
             ..Default::default()

@@ -4,12 +4,6 @@ use core::ffi::c_void;
 use core::ptr;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
-use triplet::backend::CacheType;
-use triplet::image::ImageView;
-use triplet::session::{Question, SessionOptions};
-use triplet::trp::{GuideMode, Plan, PlanItem, Task, Unit};
-use triplet::{Cpu, Model};
-use triplet_c::arena::*;
 use triplet_c::ask::*;
 use triplet_c::convert::*;
 use triplet_c::event::*;
@@ -23,36 +17,8 @@ use triplet_c::status::*;
 use triplet_c::target::*;
 
 use crate::handles::*;
+use crate::options::{plan, rust_reply};
 use crate::programs::{shipped_model, tiny_model};
-
-/// What Rust answers to [`QUESTION`] with a plan of a box, a mask and keypoints.
-fn rust_reply(tokens: usize) -> triplet::reply::Reply {
-    rust_reply_with(tokens, CacheType::F32)
-}
-
-/// As [`rust_reply`] with keys and values in `cache`.
-fn rust_reply_with(tokens: usize, cache: CacheType) -> triplet::reply::Reply {
-    let model = Model::open_on(Cpu::with_threads(1), tiny_model()).unwrap();
-    let picture = picture(0);
-    let image = model.encode(&ImageView::rgb8(&picture, WIDTH, HEIGHT).unwrap()).unwrap();
-    let mut question = Question::new(Task::GcgDetection, QUESTION.to_str().unwrap());
-    question.command.units = vec![Unit::Box, Unit::Mask, Unit::Keypoint];
-    question.max_new_tokens = tokens;
-    let items = ["box", "mask", "keypoint"].map(|unit| PlanItem::new("red ball", unit, 1)).to_vec();
-    question.guide = GuideMode::Planned(Some(Plan { items }));
-    let options = SessionOptions { cache, ..SessionOptions::default() };
-    model.session_on(model.backend().clone(), options).unwrap().ask(&image, &question).unwrap()
-}
-
-/// A plan of one target of each of `units`.
-fn plan(units: &[&'static core::ffi::CStr]) -> Vec<triplet_plan_item> {
-    let item = |unit: &&'static core::ffi::CStr| triplet_plan_item {
-        name: c"red ball".as_ptr(),
-        unit: unit.as_ptr(),
-        count: 1,
-    };
-    units.iter().map(item).collect()
-}
 
 #[test]
 fn a_reply_is_that_of_rust() {
@@ -104,58 +70,6 @@ fn a_reply_is_that_of_rust() {
         );
     }
     destroy(model, session, image, reply);
-}
-
-#[test]
-fn a_smaller_cache_is_measured_and_answers_as_that_of_rust() {
-    let model = open(&tiny_model(), 1);
-    let image = image(model, &picture(0));
-    let plan = plan(&[c"box", c"mask", c"keypoint"]);
-    let base = options(200);
-    let planned =
-        triplet_ask_options { guide: TRIPLET_GUIDE_PLANNED, plan: plan.as_ptr(), plan_count: 3, ..base };
-    let create = |options: &triplet_session_options| {
-        let mut session = ptr::null_mut();
-        // SAFETY: options that are there, and a place for the handle.
-        let status = unsafe { triplet_session_create_with(model, options, &raw mut session) };
-        (status, session)
-    };
-    let measure = |cache| {
-        let bounds = triplet_memory_bounds { cache, ..Default::default() };
-        let mut memory = triplet_memory::default();
-        // SAFETY: bounds that are there, and a place for the sizes.
-        let status = unsafe { triplet_model_get_memory(model, &raw const bounds, &raw mut memory) };
-        (status, memory)
-    };
-    let mut sizes = Vec::new();
-    for (cache, kind) in [
-        (TRIPLET_CACHE_F32, CacheType::F32),
-        (TRIPLET_CACHE_F16, CacheType::F16),
-        (TRIPLET_CACHE_INT8, CacheType::Int8),
-    ] {
-        let (status, session) = create(&triplet_session_options { cache, ..Default::default() });
-        ok(status);
-        let reply = ask(session, image, &planned);
-        assert_eq!(json(reply), rust_reply_with(200, kind).to_json(), "{kind:?}");
-        destroy(ptr::null_mut(), session, ptr::null_mut(), reply);
-        let (status, memory) = measure(cache);
-        ok(status);
-        sizes.push((memory.kv_cache, memory.session));
-    }
-    // Heads of eight numbers: 32 bytes, 16, or 12.
-    assert_eq!([sizes[1].0 * 2, sizes[2].0 * 8], [sizes[0].0, sizes[0].0 * 3]);
-    assert!(sizes.is_sorted_by(|a, b| a > b), "{sizes:?}");
-    for cache in [-1, 3] {
-        let (status, session) = create(&triplet_session_options { cache, ..Default::default() });
-        assert_eq!((status, session), (TRIPLET_INVALID_ARGUMENT, ptr::null_mut()));
-        assert!(last_error().contains("cache"), "{}", last_error());
-        assert_eq!(measure(cache).0, TRIPLET_INVALID_ARGUMENT);
-        assert!(last_error().contains("cache"), "{}", last_error());
-    }
-    let struct_size = core::mem::offset_of!(triplet_session_options, cache) as u32;
-    let (status, session) = create(&triplet_session_options { struct_size, cache: 9, ..Default::default() });
-    ok(status);
-    destroy(model, session, image, ptr::null_mut());
 }
 
 #[test]
@@ -467,24 +381,6 @@ fn pixel_formats_and_strides_are_the_same_picture() {
     assert_eq!(json(replies[0]), json(replies[1]));
     destroy(ptr::null_mut(), ptr::null_mut(), second, replies[1]);
     destroy(model, session, first, replies[0]);
-}
-
-#[test]
-fn an_older_callers_options_are_read_as_far_as_they_go() {
-    let model = open(&tiny_model(), 1);
-    let (image, session) = (image(model, &picture(0)), session(model));
-    let older = triplet_ask_options {
-        struct_size: core::mem::offset_of!(triplet_ask_options, prompt_ids) as u32,
-        prompt_ids: ptr::without_provenance(1),
-        max_new_tokens: 0,
-        guide: 99,
-        ..options(512)
-    };
-    let reply = ask(session, image, &older);
-    let whole = ask(session, image, &options(512));
-    assert_eq!(json(reply), json(whole), "what lies beyond struct_size has its default");
-    destroy(ptr::null_mut(), ptr::null_mut(), ptr::null_mut(), whole);
-    destroy(model, session, image, reply);
 }
 
 /// What an event callback is given and has seen.

@@ -1,7 +1,6 @@
 /* The host's allocator, threads and floating-point state: host MODEL_DIR. Prints allocations, how many more were
- * not given back after the second round than after the first, pieces of work, 1 where refused memory is a status, and what
- * a later frame allocates beside the memory that it was lent: how often, and the bytes of the largest; last how many bytes
- * more a model keeps with its pool of freed buffers than without one. */
+ * not given back after the second round than after the first, pieces of work, 1 where refused memory is a status, and how many
+ * bytes more a model keeps with its pool of freed buffers than without one. */
 #define _POSIX_C_SOURCE 200809L
 #include <fenv.h>
 #include <pthread.h>
@@ -14,7 +13,7 @@
 
 enum { WIDTH = 40, HEIGHT = 28, LARGE = 2048 };
 
-static atomic_long allocations, released, pieces, largest, held;
+static atomic_long allocations, released, pieces, held;
 static atomic_int refuse_large;
 
 static void check(triplet_status status, const char *what) {
@@ -30,8 +29,6 @@ static void *allocate(void *context, size_t size, size_t alignment) {
         return NULL;
     allocations++;
     held += (long)size;
-    if ((long)size > largest)
-        largest = (long)size;
     if (alignment < sizeof(void *))
         alignment = sizeof(void *);
     return posix_memalign(&memory, alignment, size) == 0 ? memory : NULL;
@@ -113,77 +110,17 @@ static char *answer(const char *dir, const triplet_model_options *options, int *
     return copy;
 }
 
-static void *lend(size_t size) {
-    void *memory = aligned_alloc(TRIPLET_MEMORY_ALIGNMENT, size);
-    if (memory == NULL)
-        exit(1);
-    return memory;
-}
-
-/* The same question of one picture after another, all in memory that is lent; `frame` is what the last allocated. */
-static void steady(const char *dir, const triplet_model_options *options, long frame[2]) {
-    static unsigned char pixels[WIDTH * HEIGHT * 3];
-    triplet_memory_bounds bounds;
-    triplet_memory need;
-    triplet_model *model;
-    triplet_session *session;
-    triplet_session_options session_options;
-    triplet_image *image;
-    triplet_image_view view;
-    triplet_ask_options ask;
-    triplet_reply *reply;
-    void *memory[3];
-    int i;
-    check(triplet_memory_bounds_init(&bounds, sizeof bounds), "bounds");
-    bounds.width = WIDTH;
-    bounds.height = HEIGHT;
-    need.struct_size = sizeof need;
-    check(triplet_memory_query(dir, options, &bounds, &need), "query");
-    check(triplet_model_open(dir, options, &model), "open");
-    check(triplet_session_options_init(&session_options, sizeof session_options), "options");
-    session_options.memory = memory[0] = lend(need.session);
-    session_options.memory_size = need.session;
-    check(triplet_session_create_with(model, &session_options, &session), "session");
-    check(triplet_image_view_init(&view, sizeof view), "view");
-    view.pixels = pixels;
-    view.size = sizeof pixels;
-    view.width = WIDTH;
-    view.height = HEIGHT;
-    view.memory = memory[1] = lend(need.image);
-    view.memory_size = need.image;
-    check(triplet_ask_options_init(&ask, sizeof ask), "options");
-    ask.task = TRIPLET_TASK_DEPTH;
-    ask.question = "How far away is everything?";
-    ask.memory = memory[2] = lend(need.reply);
-    ask.memory_size = need.reply;
-    for (i = 0; i < 3; i++) {
-        frame[0] = allocations;
-        largest = 0;
-        check(triplet_image_create(model, &view, &image), "image");
-        check(triplet_session_ask(session, image, &ask, &reply), "ask");
-        frame[0] = allocations - frame[0];
-        frame[1] = largest;
-        check(triplet_reply_destroy(&reply), "destroy");
-        check(triplet_image_destroy(&image), "destroy");
-    }
-    check(triplet_session_destroy(&session), "destroy");
-    check(triplet_model_destroy(&model), "destroy");
-    for (i = 0; i < 3; i++)
-        free(memory[i]);
-}
-
 int main(int count, char **words) {
     const triplet_allocator allocator = {allocate, release, &allocations};
     triplet_model_options options;
     char *usual, *rounded, *other;
-    long left, frame[2], kept, kept_without, kept_before;
+    long left, kept, kept_without, kept_before;
     int refused = 0;
     if (count != 2)
         return 2;
     check(triplet_set_allocator(&allocator), "allocator");
     check(triplet_model_options_init(&options, sizeof options), "options");
     options.threads = 1;
-    steady(words[1], &options, frame);
     usual = answer(words[1], &options, NULL, &kept);
     left = allocations - released;
     options.pool_size = 0;
@@ -216,7 +153,6 @@ int main(int count, char **words) {
     }
     free(usual);
     free(rounded);
-    printf("%ld %ld %ld %d %ld %ld %ld\n", allocations, allocations - released - left, pieces, refused, frame[0], frame[1],
-           kept - kept_without);
+    printf("%ld %ld %ld %d %ld\n", allocations, allocations - released - left, pieces, refused, kept - kept_without);
     return 0;
 }

@@ -63,12 +63,13 @@ fn c_and_rust_agree() {
         triplet_allocator { allocate, release, context }
         triplet_model_options {
             struct_size, threads, access, verify, progress, user_data, parallel_for, parallel_context, pool_size, device,
+            packed_weights, reserved,
         }
         triplet_model_bytes {
             struct_size, reserved, config, config_len, tokenizer, tokenizer_len, weights, weights_len, release, user_data,
         }
         triplet_memory_bounds { struct_size, positions, width, height, visual_prompts, cache, reserved }
-        triplet_memory { struct_size, reserved, weights, image, image_kept, session, kv_cache, map, reply }
+        triplet_memory { struct_size, reserved, weights, image, image_kept, session, kv_cache, map, reply, packed }
         triplet_session_options { struct_size, positions, memory, memory_size, cache, reserved }
         triplet_model_info { struct_size, units, threads, vocab_size, warning_count }
         triplet_image_view { struct_size, format, pixels, size, width, height, stride, memory, memory_size }

@@ -8,6 +8,7 @@ mod exports;
 mod handles;
 mod header;
 mod layout;
+mod options;
 mod programs;
 mod scenes;
 mod sharing;
