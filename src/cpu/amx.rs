@@ -7,11 +7,10 @@
 use core::arch::asm;
 use core::arch::x86_64::*;
 
-use super::avx2_dots::bring;
 use super::avx512_bytes;
 use super::avx512_dots::{COLS, N, check_pack};
 use super::avx512_panels::pack;
-use super::bytes::{Bytes, DIGITS, Left, STEP, Sums, TILE_ROWS, Tiles};
+use super::bytes::{Bytes, Digits, Left, STEP, Sums, TILE_ROWS, Tiles};
 use super::dots::{CHUNK_GROUPS, Dots, Integer, Panel, QUAD, Row, Strip};
 use super::isa::{Avx512, Avx512Amx, Avx512Vnni};
 use super::lanes::LINE;
@@ -27,7 +26,7 @@ impl Bytes for Avx512Amx {
     const TOTALS: bool = false;
 
     #[inline(always)]
-    fn dot_bytes(self, strip: Strip<()>, x: Left, out: &mut Sums) {
+    fn dot_bytes(self, strip: Strip<()>, x: Digits, out: &mut Sums) {
         self.0.dot_bytes(strip, x, out);
     }
 
@@ -40,7 +39,7 @@ impl Bytes for Avx512Amx {
 
     type Tiles = Tiled;
     #[inline(always)]
-    fn tiles_of_bytes(self) -> Tiled {
+    fn matrix_unit(self) -> Tiled {
         // SAFETY: `self` proves AMX; the shapes are within its limits, and given up with what is returned.
         unsafe { Shapes::new(TILE_ROWS, STEP).set() }
         Tiled(())
@@ -52,16 +51,28 @@ pub(super) struct Tiled(());
 
 impl Tiles for Tiled {
     #[inline(always)]
-    fn tile_bytes(&self, _rows: usize, x: Left, panel: &[u8], ahead: &[u8], adds: bool, c: &mut [i32]) {
-        let steps = x.cells.len() / (DIGITS * TILE);
-        assert!(panel.len() >= steps * STEP * COLS && c.len() >= DIGITS * TILE_ROWS * COLS);
+    fn tiles_of_bytes(
+        &self,
+        rows: usize,
+        x: [Left; 2],
+        [panel, ahead]: [&[u8]; 2],
+        adds: bool,
+        sums: (&mut [i32], usize),
+        beside: impl FnMut(&[i32]) -> bool,
+    ) {
+        let [x, below] = x.map(|x| x.cells);
+        let (steps, both) = (x.len() / TILE, rows > TILE_ROWS);
+        let (sums, at) = sums;
+        assert!(below.len() >= steps * TILE && panel.len() >= steps * STEP * COLS);
+        assert!(sums[at..].len() >= (1 + usize::from(both)) * TILE_ROWS * COLS);
+        let from = [x.as_ptr(), below.as_ptr(), panel.as_ptr()];
         // SAFETY: `self` proves AMX and the shapes; lengths were checked.
-        unsafe { whole_tiles([x.cells.as_ptr(), panel.as_ptr()], steps, ahead, adds, c.as_mut_ptr()) }
-    }
-
-    #[inline(always)]
-    fn bring(&self, cells: &[u8]) {
-        bring(cells);
+        unsafe {
+            match both {
+                true => whole_tiles::<true>(from, steps, ahead, adds, (sums, at), beside),
+                false => whole_tiles::<false>(from, steps, ahead, adds, (sums, at), beside),
+            }
+        }
     }
 }
 
@@ -185,68 +196,117 @@ unsafe fn release() {
     unsafe { asm!("tilerelease", options(nomem, nostack)) }
 }
 
-/// The sums of two digits of sixteen rows over `steps` steps, which go on where `adds` says so; each step brings up to four cache lines of `ahead` nearer.
+/// [`Tiles::tiles_of_bytes`] over `steps` steps for one tile or `BOTH`. Each step brings up to eight cache lines of `ahead`
+/// nearer, and calls `beside` once, whose work the matrix unit's hides.
 ///
 /// # Safety
-/// AMX with the shapes of [`Tiled`]; `steps` steps of activations at `x` and of a panel, and room for `[DIGITS][TILE_ROWS][COLS]` sums at `c`.
-unsafe fn whole_tiles([x, panel]: [*const u8; 2], steps: usize, ahead: &[u8], adds: bool, c: *mut i32) {
-    // A step of activations takes two tiles, a step of a panel two that lie side by side, as those of sums do.
-    const { assert!(DIGITS * TILE == 2048 && STEP * COLS == 2048 && 4 * TILE_ROWS * COLS == 2048) };
-    // SAFETY: the caller's promise.
+/// AMX with the shapes of [`Tiled`]; `steps` steps of activations of either tile and of a panel, and room for the sums. `beside`
+/// leaves the tiles alone.
+#[inline(always)]
+unsafe fn whole_tiles<const BOTH: bool>(
+    [mut x, mut below, mut panel]: [*const u8; 3],
+    steps: usize,
+    ahead: &[u8],
+    adds: bool,
+    (sums, at): (&mut [i32], usize),
+    mut beside: impl FnMut(&[i32]) -> bool,
+) {
+    const WIDE: usize = 2 * TILE_WIDTH;
+    // A step of a panel takes two tiles that lie side by side, as those of sums do.
+    const { assert!(TILE == 1024 && STEP * COLS == 2048 && 4 * TILE_ROWS * COLS == 2048) };
+    // Where eight lines are more than there are, most come again, which costs little.
+    let pace = ahead.len().div_ceil(steps.max(1)).next_multiple_of(LINE).min(8 * LINE);
+    let mut ahead = ahead.as_ptr();
+    // SAFETY: the caller's promise; nothing else uses the tiles.
     unsafe {
-        // The panel is to stay in the nearest cache, activations only pass. Where four lines are more than there are, most come
-        // again, which costs little.
-        let pace = ahead.len().div_ceil(steps.max(1)).next_multiple_of(LINE).min(4 * LINE);
+        let c = sums.as_ptr().add(at);
         asm!(
-            "tilezero tmm0",
-            "tilezero tmm1",
-            "tilezero tmm2",
-            "tilezero tmm3",
-            "test {adds:e}, {adds:e}",
-            "jz 4f",
-            "tileloadd tmm0, [{c} + {wide}*1]",
-            "tileloadd tmm1, [{c} + {wide}*1 + 64]",
-            "tileloadd tmm2, [{c} + {wide}*1 + 2048]",
-            "tileloadd tmm3, [{c} + {wide}*1 + 2112]",
-            "4:",
-            "test {steps}, {steps}",
-            "jz 3f",
-            "2:",
-            "tileloadd tmm6, [{panel} + {wide}*1]",
-            "tileloaddt1 tmm4, [{x} + {narrow}*1]",
-            "tdpbssd tmm0, tmm4, tmm6",
-            "prefetcht1 [{ahead}]",
-            "prefetcht1 [{ahead} + 64]",
-            "tileloadd tmm7, [{panel} + {wide}*1 + 64]",
-            "tdpbssd tmm1, tmm4, tmm7",
-            "prefetcht1 [{ahead} + 128]",
-            "prefetcht1 [{ahead} + 192]",
-            "tileloaddt1 tmm5, [{x} + {narrow}*1 + 1024]",
-            "tdpbssd tmm2, tmm5, tmm6",
-            "tdpbssd tmm3, tmm5, tmm7",
-            "add {ahead}, {pace}",
-            "add {x}, 2048",
-            "add {panel}, 2048",
-            "dec {steps}",
-            "jnz 2b",
-            "3:",
+            "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            options(nostack, nomem, preserves_flags),
+        );
+        if adds {
+            asm!(
+                "tileloadd tmm0, [{c} + {wide}*1]",
+                "tileloadd tmm1, [{c} + {wide}*1 + 64]",
+                c = in(reg) c,
+                wide = in(reg) WIDE,
+                out("tmm0") _, out("tmm1") _,
+                options(nostack, readonly, preserves_flags),
+            );
+            if BOTH {
+                asm!(
+                    "tileloadd tmm2, [{c} + {wide}*1 + 2048]",
+                    "tileloadd tmm3, [{c} + {wide}*1 + 2112]",
+                    c = in(reg) c,
+                    wide = in(reg) WIDE,
+                    out("tmm2") _, out("tmm3") _,
+                    options(nostack, readonly, preserves_flags),
+                );
+            }
+        }
+        let mut left = true;
+        for _ in 0..steps {
+            // The panel is to stay in the nearest cache, activations only pass.
+            asm!(
+                "tileloadd tmm6, [{panel} + {wide}*1]",
+                "tileloaddt1 tmm4, [{x} + {narrow}*1]",
+                "tdpbssd tmm0, tmm4, tmm6",
+                "prefetcht1 [{ahead}]",
+                "prefetcht1 [{ahead} + 64]",
+                "prefetcht1 [{ahead} + 128]",
+                "prefetcht1 [{ahead} + 192]",
+                "tileloadd tmm7, [{panel} + {wide}*1 + 64]",
+                "tdpbssd tmm1, tmm4, tmm7",
+                "prefetcht1 [{ahead} + 256]",
+                "prefetcht1 [{ahead} + 320]",
+                "prefetcht1 [{ahead} + 384]",
+                "prefetcht1 [{ahead} + 448]",
+                x = in(reg) x,
+                panel = in(reg) panel,
+                ahead = in(reg) ahead,
+                wide = in(reg) WIDE,
+                narrow = in(reg) TILE_WIDTH,
+                out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
+                options(nostack, readonly, preserves_flags),
+            );
+            if BOTH {
+                asm!(
+                    "tileloaddt1 tmm5, [{below} + {narrow}*1]",
+                    "tdpbssd tmm2, tmm5, tmm6",
+                    "tdpbssd tmm3, tmm5, tmm7",
+                    below = in(reg) below,
+                    narrow = in(reg) TILE_WIDTH,
+                    out("tmm2") _, out("tmm3") _, out("tmm5") _,
+                    options(nostack, readonly, preserves_flags),
+                );
+            }
+            left = left && beside(sums);
+            x = x.wrapping_add(TILE);
+            below = below.wrapping_add(TILE);
+            panel = panel.wrapping_add(STEP * COLS);
+            ahead = ahead.wrapping_add(pace);
+        }
+        while left {
+            left = beside(sums);
+        }
+        let c = sums.as_mut_ptr().add(at);
+        asm!(
             "tilestored [{c} + {wide}*1], tmm0",
             "tilestored [{c} + {wide}*1 + 64], tmm1",
-            "tilestored [{c} + {wide}*1 + 2048], tmm2",
-            "tilestored [{c} + {wide}*1 + 2112], tmm3",
-            steps = inout(reg) steps => _,
-            x = inout(reg) x => _,
-            panel = inout(reg) panel => _,
-            ahead = inout(reg) ahead.as_ptr() => _,
-            pace = in(reg) pace,
-            adds = in(reg) u32::from(adds),
             c = in(reg) c,
-            wide = in(reg) 2 * TILE_WIDTH,
-            narrow = in(reg) TILE_WIDTH,
-            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-            options(nostack),
+            wide = in(reg) WIDE,
+            options(nostack, preserves_flags),
         );
+        if BOTH {
+            asm!(
+                "tilestored [{c} + {wide}*1 + 2048], tmm2",
+                "tilestored [{c} + {wide}*1 + 2112], tmm3",
+                c = in(reg) c,
+                wide = in(reg) WIDE,
+                options(nostack, preserves_flags),
+            );
+        }
     }
 }
 

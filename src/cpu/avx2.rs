@@ -43,6 +43,13 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    fn load_integers(self, x: &[i32]) -> __m256 {
+        let x = &x[..N];
+        // SAFETY: `self` proves AVX2; eight elements are there.
+        unsafe { _mm256_cvtepi32_ps(_mm256_loadu_si256(x.as_ptr().cast())) }
+    }
+
+    #[inline(always)]
     fn load_partial(self, x: &[f32]) -> __m256 {
         // SAFETY: `self` proves AVX2; masked lanes are not accessed.
         unsafe { _mm256_maskload_ps(x.as_ptr(), first_lanes(x.len())) }

@@ -2,7 +2,7 @@
 
 use core::arch::x86_64::*;
 
-use super::bytes::{self, ByteLanes, Bytes, Left, Sums, Tiles};
+use super::bytes::{self, ByteLanes, Bytes, Digits, Left, Sums, Tiles};
 use super::dots::{CHUNK, CHUNK_GROUPS, Dots, Integer, Panel, QUAD, QUADS, Row, Strip};
 use super::isa::Avx2;
 use super::lanes::{K_BLOCK, LINE};
@@ -77,7 +77,7 @@ impl Bytes for Avx2 {
     const TOTALS: bool = false;
 
     #[inline(always)]
-    fn dot_bytes(self, strip: Strip<()>, x: Left, out: &mut Sums) {
+    fn dot_bytes(self, strip: Strip<()>, x: Digits, out: &mut Sums) {
         bytes::dot::<Self, { N / 2 }>(self, strip, x, out);
     }
 
@@ -88,21 +88,24 @@ impl Bytes for Avx2 {
 
     type Tiles = Self;
     #[inline(always)]
-    fn tiles_of_bytes(self) -> Self {
+    fn matrix_unit(self) -> Self {
         self
     }
 }
 
 impl Tiles for Avx2 {
     #[inline(always)]
-    fn tile_bytes(&self, rows: usize, x: Left, panel: &[u8], ahead: &[u8], adds: bool, c: &mut [i32]) {
+    fn tiles_of_bytes(
+        &self,
+        rows: usize,
+        x: [Left; 2],
+        [panel, ahead]: [&[u8]; 2],
+        adds: bool,
+        sums: (&mut [i32], usize),
+        beside: impl FnMut(&[i32]) -> bool,
+    ) {
         bring(ahead);
-        bytes::tile::<Self, 4, 2>(*self, rows, x, panel, adds, c);
-    }
-
-    #[inline(always)]
-    fn bring(&self, cells: &[u8]) {
-        bring(cells);
+        bytes::tiles::<Self, 4, 2>(*self, rows, x, panel, adds, sums, beside);
     }
 }
 
@@ -161,7 +164,7 @@ impl Dots for Avx2 {
     }
 }
 
-/// [`Tiles::bring`].
+/// Brings all cells nearer.
 #[inline(always)]
 pub(super) fn bring(cells: &[u8]) {
     for line in cells.chunks(LINE) {

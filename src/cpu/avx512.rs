@@ -41,6 +41,13 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
+    fn load_integers(self, x: &[i32]) -> __m512 {
+        let x = &x[..N];
+        // SAFETY: `self` proves AVX-512; sixteen elements are there.
+        unsafe { _mm512_cvtepi32_ps(_mm512_loadu_si512(x.as_ptr().cast())) }
+    }
+
+    #[inline(always)]
     fn load_partial(self, x: &[f32]) -> __m512 {
         // SAFETY: `self` proves AVX-512; masked lanes are not accessed.
         unsafe { _mm512_maskz_loadu_ps(first_lanes(x.len()), x.as_ptr()) }

@@ -4,7 +4,7 @@ use core::arch::x86_64::*;
 
 use super::avx2_dots::bring;
 use super::avx512_dots::{COLS, N, add_quads, left, transpose};
-use super::bytes::{self, ByteLanes, Bytes, Left, STEP, Sums, Tiles};
+use super::bytes::{self, ByteLanes, Bytes, Digits, Left, STEP, Sums, Tiles};
 use super::dots::{QUAD, Strip};
 use super::isa::{Avx512, Avx512Vnni};
 
@@ -105,7 +105,7 @@ impl<P: Products> Bytes for P {
     const TOTALS: bool = P::OFFSET != 0;
 
     #[inline(always)]
-    fn dot_bytes(self, strip: Strip<()>, x: Left, out: &mut Sums) {
+    fn dot_bytes(self, strip: Strip<()>, x: Digits, out: &mut Sums) {
         bytes::dot::<Self, SIDE>(self, strip, x, out);
     }
 
@@ -118,21 +118,24 @@ impl<P: Products> Bytes for P {
 
     type Tiles = Self;
     #[inline(always)]
-    fn tiles_of_bytes(self) -> Self {
+    fn matrix_unit(self) -> Self {
         self
     }
 }
 
 impl<P: Products> Tiles for P {
     #[inline(always)]
-    fn tile_bytes(&self, rows: usize, x: Left, panel: &[u8], ahead: &[u8], adds: bool, c: &mut [i32]) {
+    fn tiles_of_bytes(
+        &self,
+        rows: usize,
+        x: [Left; 2],
+        [panel, ahead]: [&[u8]; 2],
+        adds: bool,
+        sums: (&mut [i32], usize),
+        beside: impl FnMut(&[i32]) -> bool,
+    ) {
         bring(ahead);
-        bytes::tile::<Self, 8, { COLS / N }>(*self, rows, x, panel, adds, c);
-    }
-
-    #[inline(always)]
-    fn bring(&self, cells: &[u8]) {
-        bring(cells);
+        bytes::tiles::<Self, 8, { COLS / N }>(*self, rows, x, panel, adds, sums, beside);
     }
 }
 

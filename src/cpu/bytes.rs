@@ -2,6 +2,8 @@
 //! whole row, so that any order gives the same ones, on any instruction set.
 #![forbid(unsafe_code)]
 
+use core::ops::Range;
+
 use super::dots::{MAX_COLS, QUAD, Strip};
 
 /// Bytes of a row that lie together: a cache line.
@@ -11,15 +13,41 @@ pub(super) const TILE_ROWS: usize = 16;
 /// Rows of bytes that a row of activations is split into: see [`super::digits`].
 pub(super) const DIGITS: usize = 2;
 
-/// Sums of some columns, for either digit.
+/// Sums of some columns, for the low digit and the high one.
 pub(super) type Sums = [[i32; MAX_COLS]; DIGITS];
 
-/// Rows of activations as two digits: `[k / STEP][DIGITS][rows][STEP]`, zeros behind the end of a row.
+/// One digit of rows of activations: `[k / STEP][rows][STEP]`, zeros behind the end of a row.
 #[derive(Clone, Copy)]
 pub(super) struct Left<'a> {
     pub(super) cells: &'a [u8],
-    /// The sum of either digit of every row, `[DIGITS][rows]`, where the instruction set needs it.
+    /// The sum of every row, where the instruction set needs it.
     pub(super) totals: &'a [i32],
+}
+
+impl Left<'_> {
+    /// Some steps, each of `size` bytes, of the same rows.
+    #[inline(always)]
+    pub(super) fn steps(self, steps: Range<usize>, size: usize) -> Self {
+        Left { cells: &self.cells[steps.start * size..steps.end * size], ..self }
+    }
+}
+
+/// Rows of activations.
+#[derive(Clone, Copy)]
+pub(super) struct Digits<'a> {
+    pub(super) low: Left<'a>,
+    /// Anything in steps without a mark.
+    pub(super) high: Left<'a>,
+    /// For each step, 1 where any row has a high digit that is not zero, else 0.
+    pub(super) marks: &'a [u8],
+}
+
+impl Digits<'_> {
+    /// Whether any step of the range has a mark.
+    #[inline(always)]
+    pub(super) fn any(self, steps: Range<usize>) -> bool {
+        self.marks[steps].iter().any(|&mark| mark != 0)
+    }
 }
 
 /// Vectors of bytes of one instruction set. Every method must be `#[inline(always)]`.
@@ -63,38 +91,48 @@ pub(super) trait Bytes: Copy {
     /// Whether [`Tiles::tile_bytes`] reads [`Left::totals`].
     const TOTALS: bool;
 
-    /// `out[d][j] = sum_k strip[j, k] * x[d, k]` for the strip's columns, at most [`Bytes::SIDE`], and a [`Left`] of one row.
-    fn dot_bytes(self, strip: Strip<()>, x: Left, out: &mut Sums);
+    /// `out[d][j] = sum_k strip[j, k] * x[d, k]` for the strip's columns, at most [`Bytes::SIDE`], and one row.
+    fn dot_bytes(self, strip: Strip<()>, x: Digits, out: &mut Sums);
 
     /// Fills a panel `[k / QUAD][COLS][QUAD]` with the strip's columns, at most `COLS`; other columns, and what lies behind
     /// the end of a row, become anything.
     fn pack_bytes(self, strip: Strip<()>, panel: &mut [u8]);
 
-    /// Sets up what multiplies tiles.
+    /// What multiplies tiles.
     type Tiles: Tiles;
-    /// Sets up [`Bytes::Tiles`].
-    fn tiles_of_bytes(self) -> Self::Tiles;
+    /// Sets it up.
+    fn matrix_unit(self) -> Self::Tiles;
 }
 
 /// Tiles of sums of one instruction set, as long as it lives. Every method must be `#[inline(always)]`.
 pub(super) trait Tiles {
-    /// `c[d][i][j] (+)= sum_k panel[k, j] * x[d, i, k]` (`[DIGITS][TILE_ROWS][COLS]`) for the first `rows` rows of a [`Left`] of
-    /// [`TILE_ROWS`]; added where `adds` says so, by calls after the first for one tile. Meanwhile some or all of `ahead` may be brought nearer.
-    fn tile_bytes(&self, rows: usize, x: Left, panel: &[u8], ahead: &[u8], adds: bool, c: &mut [i32]);
-
-    /// Brings all of `cells` nearer.
-    #[inline(always)]
-    fn bring(&self, _cells: &[u8]) {}
+    /// `c[i][j] (+)= sum_k panel[k, j] * x[i, k]` for the first `rows` rows of up to two tiles of [`TILE_ROWS`], one below the
+    /// other; `c` are the `[rows][COLS]` sums from `at` on, for whole tiles. Added where `adds` says so, by calls after the
+    /// first for these sums.
+    ///
+    /// `cells` are the panel and what comes after it: some or all of that may be brought nearer. Meanwhile `beside` is called
+    /// with all sums as they were, again and again until it says that nothing is left to do.
+    fn tiles_of_bytes(
+        &self,
+        rows: usize,
+        x: [Left; 2],
+        cells: [&[u8]; 2],
+        adds: bool,
+        sums: (&mut [i32], usize),
+        beside: impl FnMut(&[i32]) -> bool,
+    );
 }
 
 /// [`Bytes::dot_bytes`] with `SIDE` rows of the weight side by side.
 #[inline(always)]
-pub(super) fn dot<B: ByteLanes, const SIDE: usize>(bytes: B, strip: Strip<()>, x: Left, out: &mut Sums) {
+pub(super) fn dot<B: ByteLanes, const SIDE: usize>(bytes: B, strip: Strip<()>, x: Digits, out: &mut Sums) {
     let width = B::N * QUAD;
     let rows: [&[u8]; SIDE] =
         core::array::from_fn(|j| &strip.bytes[j.min(strip.cols - 1) * strip.stride..][..strip.k]);
-    let mut sums = [[bytes.zero(); DIGITS]; SIDE];
-    for (step, x) in x.cells.chunks_exact(DIGITS * STEP).enumerate() {
+    let mut lows = [bytes.zero(); SIDE];
+    let mut highs = [bytes.zero(); SIDE];
+    let digits = x.low.cells.chunks_exact(STEP).zip(x.high.cells.chunks_exact(STEP));
+    for (step, ((low, high), &mark)) in digits.zip(x.marks).enumerate() {
         let from = step * STEP;
         let mut last = [[0; STEP]; SIDE];
         let whole = from + STEP <= strip.k;
@@ -104,18 +142,22 @@ pub(super) fn dot<B: ByteLanes, const SIDE: usize>(bytes: B, strip: Strip<()>, x
             }
         }
         for at in (0..STEP).step_by(width) {
-            let (high, low) = (bytes.load_quads(&x[at..]), bytes.load_quads(&x[STEP + at..]));
+            let (low, high) = (bytes.load_quads(&low[at..]), bytes.load_quads(&high[at..]));
             for j in 0..SIDE {
                 let w = if whole { &rows[j][from + at..] } else { &last[j][at..] };
                 bytes.fetch(w, SIDE * strip.stride);
                 let w = bytes.offset(bytes.load_quads(w));
-                sums[j] = [bytes.add_quads(sums[j][0], w, high), bytes.add_quads(sums[j][1], w, low)];
+                lows[j] = bytes.add_quads(lows[j], w, low);
+                if mark != 0 {
+                    highs[j] = bytes.add_quads(highs[j], w, high);
+                }
             }
         }
     }
-    for (j, sums) in sums.iter().enumerate() {
-        for d in 0..DIGITS {
-            out[d][j] = bytes.total(sums[d]).wrapping_sub(B::OFFSET * x.totals[d]);
+    for (d, (sums, left)) in [(lows, x.low), (highs, x.high)].into_iter().enumerate() {
+        let fix = B::OFFSET.wrapping_mul(left.totals[0]);
+        for (out, sum) in out[d].iter_mut().zip(sums) {
+            *out = bytes.total(sum).wrapping_sub(fix);
         }
     }
 }
@@ -133,21 +175,25 @@ pub(super) fn pack<const COLS: usize>(strip: Strip<()>, panel: &mut [u8]) {
     }
 }
 
-/// [`Bytes::tile_bytes`], `ROWS` rows of bytes and `VECTORS` vectors of columns at a time.
+/// [`Tiles::tiles_of_bytes`], `ROWS` rows of bytes and `VECTORS` vectors of columns at a time.
 #[inline(always)]
-pub(super) fn tile<B: ByteLanes, const ROWS: usize, const VECTORS: usize>(
+pub(super) fn tiles<B: ByteLanes, const ROWS: usize, const VECTORS: usize>(
     bytes: B,
     rows: usize,
-    x: Left,
+    x: [Left; 2],
     panel: &[u8],
     adds: bool,
-    c: &mut [i32],
+    (c, at): (&mut [i32], usize),
+    mut beside: impl FnMut(&[i32]) -> bool,
 ) {
     const { assert!(TILE_ROWS.is_multiple_of(ROWS)) };
+    while beside(c) {}
     let cols = VECTORS * B::N;
-    for first in (0..DIGITS * TILE_ROWS).step_by(ROWS).filter(|first| first % TILE_ROWS < rows) {
+    let c = &mut c[at..];
+    for start in (0..rows).step_by(ROWS) {
+        let (x, first) = (x[start / TILE_ROWS], start % TILE_ROWS);
         let mut sums = [[bytes.zero(); VECTORS]; ROWS];
-        let steps = x.cells.chunks_exact(DIGITS * TILE_ROWS * STEP);
+        let steps = x.cells.chunks_exact(TILE_ROWS * STEP);
         for (x, panel) in steps.zip(panel.chunks_exact(STEP * cols)) {
             let x: &[[[u8; QUAD]; STEP / QUAD]; ROWS] = quads_of(&x[first * STEP..]);
             for (quad, panel) in panel.chunks_exact(cols * QUAD).enumerate() {
@@ -164,7 +210,7 @@ pub(super) fn tile<B: ByteLanes, const ROWS: usize, const VECTORS: usize>(
             }
         }
         for (i, sums) in sums.iter().enumerate() {
-            let out = &mut c[(first + i) * cols..][..cols];
+            let out = &mut c[(start + i) * cols..][..cols];
             // The offset of all elements is taken off with the first ones.
             // Totals of rows that are not there are anything.
             let fix = B::OFFSET.wrapping_mul(x.totals[first + i]);

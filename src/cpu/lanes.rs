@@ -59,6 +59,9 @@ pub(super) trait Lanes: Copy {
     /// Writes the first `out.len()` lanes.
     fn store_partial(self, v: Self::V, out: &mut [f32]);
 
+    /// The first `N` integers of `x` as numbers, to the nearest; panics where there are fewer.
+    fn load_integers(self, x: &[i32]) -> Self::V;
+
     /// `a + b`
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a - b`

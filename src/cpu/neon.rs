@@ -69,6 +69,13 @@ impl Lanes for Neon {
     }
 
     #[inline(always)]
+    fn load_integers(self, x: &[i32]) -> float32x4_t {
+        let x = &x[..N];
+        // SAFETY: `self` proves NEON; four elements are there.
+        unsafe { vcvtq_f32_s32(vld1q_s32(x.as_ptr())) }
+    }
+
+    #[inline(always)]
     fn load_partial(self, x: &[f32]) -> float32x4_t {
         let mut whole = [0.0; N];
         whole.iter_mut().zip(x).for_each(|(to, &from)| *to = from);

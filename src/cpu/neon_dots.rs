@@ -6,7 +6,7 @@
 use core::arch::aarch64::*;
 use core::arch::asm;
 
-use super::bytes::{self, ByteLanes, Bytes, Left, Sums, Tiles};
+use super::bytes::{self, ByteLanes, Bytes, Digits, Left, Sums, Tiles};
 use super::dots::{CHUNK, CHUNK_GROUPS, Dots, Integer, Panel, QUAD, QUADS, Row, Strip};
 use super::isa::{Neon, NeonDot};
 use super::lanes::K_BLOCK;
@@ -118,7 +118,7 @@ impl<Q: Quads> Bytes for Q {
     const TOTALS: bool = false;
 
     #[inline(always)]
-    fn dot_bytes(self, strip: Strip<()>, x: Left, out: &mut Sums) {
+    fn dot_bytes(self, strip: Strip<()>, x: Digits, out: &mut Sums) {
         bytes::dot::<Self, { 2 * N }>(self, strip, x, out);
     }
 
@@ -129,15 +129,23 @@ impl<Q: Quads> Bytes for Q {
 
     type Tiles = Self;
     #[inline(always)]
-    fn tiles_of_bytes(self) -> Self {
+    fn matrix_unit(self) -> Self {
         self
     }
 }
 
 impl<Q: Quads> Tiles for Q {
     #[inline(always)]
-    fn tile_bytes(&self, rows: usize, x: Left, panel: &[u8], _ahead: &[u8], adds: bool, c: &mut [i32]) {
-        bytes::tile::<Self, 4, { COLS / N }>(*self, rows, x, panel, adds, c);
+    fn tiles_of_bytes(
+        &self,
+        rows: usize,
+        x: [Left; 2],
+        [panel, _ahead]: [&[u8]; 2],
+        adds: bool,
+        sums: (&mut [i32], usize),
+        beside: impl FnMut(&[i32]) -> bool,
+    ) {
+        bytes::tiles::<Self, 4, { COLS / N }>(*self, rows, x, panel, adds, sums, beside);
     }
 }
 

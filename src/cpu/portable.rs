@@ -43,6 +43,11 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
+    fn load_integers(self, x: &[i32]) -> [f32; N] {
+        core::array::from_fn(|i| x[i] as f32)
+    }
+
+    #[inline(always)]
     fn load_partial(self, x: &[f32]) -> [f32; N] {
         each(|i| x.get(i).copied().unwrap_or(0.0))
     }

@@ -3,7 +3,7 @@
 
 use half::{bf16, f16};
 
-use super::bytes::{self, Bytes, DIGITS, Left, STEP, Sums, Tiles};
+use super::bytes::{self, Bytes, Digits, Left, STEP, Sums, Tiles};
 use super::dots::{Dots, Integer, Panel, QUAD, QUADS, Row, Strip};
 use super::lanes::K_BLOCK;
 use super::portable::Portable;
@@ -19,7 +19,7 @@ impl Bytes for Portable {
     const TOTALS: bool = false;
 
     #[inline(always)]
-    fn dot_bytes(self, strip: Strip<()>, x: Left, out: &mut Sums) {
+    fn dot_bytes(self, strip: Strip<()>, x: Digits, out: &mut Sums) {
         dot_bytes(strip, x, out);
     }
 
@@ -30,15 +30,23 @@ impl Bytes for Portable {
 
     type Tiles = Self;
     #[inline(always)]
-    fn tiles_of_bytes(self) -> Self {
+    fn matrix_unit(self) -> Self {
         self
     }
 }
 
 impl Tiles for Portable {
     #[inline(always)]
-    fn tile_bytes(&self, rows: usize, x: Left, panel: &[u8], _ahead: &[u8], adds: bool, c: &mut [i32]) {
-        tile_bytes(rows, x, panel, adds, c);
+    fn tiles_of_bytes(
+        &self,
+        rows: usize,
+        x: [Left; 2],
+        [panel, _ahead]: [&[u8]; 2],
+        adds: bool,
+        sums: (&mut [i32], usize),
+        beside: impl FnMut(&[i32]) -> bool,
+    ) {
+        tiles_of_bytes(rows, x, panel, adds, sums, beside);
     }
 }
 
@@ -97,34 +105,44 @@ impl Dots for Portable {
 }
 
 /// [`Bytes::dot_bytes`].
-fn dot_bytes(strip: Strip<()>, x: Left, out: &mut Sums) {
+fn dot_bytes(strip: Strip<()>, x: Digits, out: &mut Sums) {
     *out = Sums::default();
-    for j in 0..strip.cols {
-        let row = &strip.bytes[j * strip.stride..][..strip.k];
-        for (w, x) in row.chunks(STEP).zip(x.cells.chunks_exact(DIGITS * STEP)) {
-            let digits = x.chunks_exact(STEP);
-            for (sums, x) in out.iter_mut().zip(digits) {
-                sums[j] +=
-                    w.iter().zip(x).map(|(&w, &x)| i32::from(w as i8) * i32::from(x as i8)).sum::<i32>();
-            }
+    let [lows, highs] = out;
+    let cols = lows.iter_mut().zip(highs).take(strip.cols);
+    for (row, (out_low, out_high)) in strip.bytes.chunks(strip.stride.max(1)).zip(cols) {
+        let digits = x.low.cells.chunks_exact(STEP).zip(x.high.cells.chunks_exact(STEP));
+        for (w, ((low, high), &mark)) in row[..strip.k].chunks(STEP).zip(digits.zip(x.marks)) {
+            *out_low += products(w, low);
+            *out_high += if mark != 0 { products(w, high) } else { 0 };
         }
     }
 }
 
-/// [`Tiles::tile_bytes`].
-fn tile_bytes(rows: usize, x: Left, panel: &[u8], adds: bool, c: &mut [i32]) {
-    for (i, c) in c.chunks_exact_mut(COLS).take(DIGITS * bytes::TILE_ROWS).enumerate() {
-        if i % bytes::TILE_ROWS >= rows {
-            continue;
-        }
+/// The sum of the products of bytes with a sign.
+#[inline(always)]
+fn products(w: &[u8], x: &[u8]) -> i32 {
+    w.iter().zip(x).map(|(&w, &x)| i32::from(w as i8) * i32::from(x as i8)).sum()
+}
+
+/// [`Tiles::tiles_of_bytes`].
+fn tiles_of_bytes(
+    rows: usize,
+    x: [Left; 2],
+    panel: &[u8],
+    adds: bool,
+    (sums, at): (&mut [i32], usize),
+    mut beside: impl FnMut(&[i32]) -> bool,
+) {
+    while beside(sums) {}
+    for (i, c) in sums[at..].chunks_exact_mut(COLS).take(rows).enumerate() {
+        let (x, i) = (x[i / bytes::TILE_ROWS], i % bytes::TILE_ROWS);
         let mut sums = [0; COLS];
-        let steps = x.cells.chunks_exact(DIGITS * bytes::TILE_ROWS * STEP);
+        let steps = x.cells.chunks_exact(bytes::TILE_ROWS * STEP);
         for (x, panel) in steps.zip(panel.chunks_exact(STEP * COLS)) {
             let quads = x[i * STEP..][..STEP].as_chunks::<QUAD>().0;
             for (x, cells) in quads.iter().zip(panel.chunks_exact(COLS * QUAD)) {
                 for (sum, w) in sums.iter_mut().zip(cells.as_chunks::<QUAD>().0) {
-                    *sum +=
-                        w.iter().zip(x).map(|(&w, &x)| i32::from(w as i8) * i32::from(x as i8)).sum::<i32>();
+                    *sum += products(w, x);
                 }
             }
         }

@@ -1,17 +1,19 @@
 //! The product with weights of eight bits, `out[r, n] = sum_k x[r, k] * weight[n, k]`, in integers: activations are split into
 //! two digits ([`super::digits`]), weights stay as they are stored, and sums over a whole row are exact.
 //!
-//! A few rows go over the weights where they lie; more rows share panels, which are packed while computing. Both give the
-//! same bits, and so does every instruction set: `(255 high + low) * scale of the row * scale of the column` in `f32`, where
-//! `high` and `low` are the sums of either digit.
+//! A few rows go over the weights where they lie; more rows share panels, which are packed once or while computing. Both give
+//! the same bits, and so does every instruction set: `(255 high + low) * scale of the row * scale of the column` in `f32`,
+//! where `high` and `low` are the sums of either digit. Where all high digits are zero, their products are left out.
 #![forbid(unsafe_code)]
+
+use core::ops::Range;
 
 use super::Cpu;
 use super::blocks::Block;
-use super::bytes::{DIGITS, Left, STEP, TILE_ROWS, Tiles};
-use super::digits::{BASE, FEW, LINE, Layout, quantise};
+use super::bytes::{DIGITS, Digits, STEP, Sums, TILE_ROWS, Tiles};
+use super::digits::{FEW, LINE, Layout, quantise};
 use super::dots::{DotOp, Dots, MAX_COLS, Strip};
-use super::finish::Finish;
+use super::finish::{Finish, Integers};
 use super::isa::{Isa, second_level_cache};
 use super::lanes::Lanes;
 use super::mat::Mat;
@@ -20,8 +22,12 @@ use crate::weights::Quantised;
 
 /// Output columns of one piece of work; a multiple of every width of panels and dots.
 const STRIP: usize = 64;
-/// Words of the sums of a tile.
-const SUMS: usize = DIGITS * TILE_ROWS * MAX_COLS;
+/// Words of the sums of a tile, of one digit.
+const SUMS: usize = TILE_ROWS * MAX_COLS;
+/// Rows of two tiles, which are multiplied together.
+const PAIR: usize = 2 * TILE_ROWS;
+/// Rows that are finished in one go, while two tiles are multiplied over one step.
+const CHUNK: usize = 4;
 /// Steps of `k` over which all tiles of a piece pass before the next ones: a panel of 32 KB stays in the nearest cache.
 const BLOCK: usize = 16;
 
@@ -31,8 +37,8 @@ fn share(rows: usize, k: usize) -> usize {
         return STRIP;
     }
     let steps = k.div_ceil(STEP);
-    let tiles = if steps > BLOCK { rows.min(fit(k)).div_ceil(TILE_ROWS) } else { 1 };
-    STRIP + steps * LINE * MAX_COLS + tiles * SUMS
+    let pairs = if steps > BLOCK { rows.min(fit(k)).div_ceil(PAIR) } else { 1 };
+    STRIP + steps * LINE * MAX_COLS + 2 * pairs * DIGITS * SUMS
 }
 
 /// Elements of scratch that [`product`] takes for `rows` rows of `k` elements. More rows never need less.
@@ -88,12 +94,12 @@ fn height(rows: usize, n: usize, k: usize) -> usize {
     const PIECES: usize = 8;
     let most = fit(k).min(rows.saturating_mul(n.div_ceil(STRIP)) / PIECES).max(1);
     let pieces = quotient(rows + most - 1, most).max(1);
-    quotient(rows + pieces - 1, pieces).next_multiple_of(TILE_ROWS)
+    quotient(rows + pieces - 1, pieces).next_multiple_of(PAIR)
 }
 
-/// Rows in digits that stay in the second-level cache.
+/// Rows of one digit that stay in the second-level cache.
 fn fit(k: usize) -> usize {
-    quotient(second_level_cache() / 8 * 5, DIGITS * k.next_multiple_of(STEP)).max(TILE_ROWS)
+    quotient(second_level_cache() / 8 * 5, k.next_multiple_of(STEP)).max(PAIR)
 }
 
 /// One piece of work: the columns from `col` on of the rows from `first` on.
@@ -128,22 +134,53 @@ impl DotOp for Run<'_, '_> {
             let bytes = &weight.bytes()[(col + from) * k..];
             Strip { bytes, stride: k, cols: most.min(cols - from), k, kind: () }
         };
-        let tile = |i: usize| layout.tile(&left[i * layout.words..][..layout.words]);
-        let steps = k.div_ceil(STEP);
+        let tile = |row: usize| {
+            let index = quotient(first + row, layout.height);
+            layout.tile(&left[index * layout.words..][..layout.words])
+        };
+        let steps = layout.steps;
+        let corner = [first, col];
         // Rows that are tiles of their own go over the weight where it lies.
-        let few = layout.height == 1;
-        let (width, block) = if few { (D::SIDE, steps.max(1)) } else { (D::COLS, BLOCK) };
-        let (panel, sums) = scratch.split_at_mut(if few { 0 } else { steps * LINE * MAX_COLS });
+        if layout.height == 1 {
+            for from in (0..cols).step_by(D::SIDE) {
+                let strip = strip(from, D::SIDE);
+                let range = from..from + strip.cols;
+                for i in 0..count {
+                    let (x, rows) = tile(i);
+                    let mut sums = Sums::default();
+                    dots.dot_bytes(strip, x, &mut sums);
+                    let (high, columns) = (x.any(0..steps).then_some(&sums[1][..]), &factors[range.clone()]);
+                    let integers = Integers { low: &sums[0], high, stride: MAX_COLS, rows, columns };
+                    finish.products(isa, corner, [i..i + 1, range.clone()], Some(integers), &mut out);
+                }
+            }
+            return;
+        }
+        let (panel, sums) = scratch.split_at_mut(steps * LINE * MAX_COLS);
         let (panel, sums): (&mut [u8], &mut [i32]) =
             (bytemuck::cast_slice_mut(panel), bytemuck::cast_slice_mut(sums));
-        let tiles = dots.tiles_of_bytes();
-        for from in (0..cols).step_by(width) {
-            let strip = strip(from, width);
-            let factors = &factors[from..from + strip.cols];
-            // What comes next is brought nearer, some of it beside each tile.
-            let size = k.next_multiple_of(STEP) * D::COLS;
+        let (low, high) = sums.split_at_mut(sums.len() / DIGITS);
+        let tiles = dots.matrix_unit();
+        // Rows whose sums are there, from which on they are to be finished, and their columns.
+        let (mut done, mut todo, mut columns) = (0, 0, 0..0);
+        // Where the sums of a row begin.
+        let at = |row: usize| if steps > BLOCK { row * D::COLS } else { row % PAIR * D::COLS };
+        let mut finish_rows = |[row, end]: [usize; 2], columns: Range<usize>, low: &[i32], high: &[i32]| {
+            let (x, scales) = tile(row);
+            let integers = Integers {
+                low: &low[at(row)..],
+                high: x.any(0..steps).then(|| &high[at(row)..]),
+                stride: D::COLS,
+                rows: &scales[row % TILE_ROWS..],
+                columns: &factors[columns.clone()],
+            };
+            finish.products(isa, corner, [row..end, columns], Some(integers), &mut out);
+        };
+        for from in (0..cols).step_by(D::COLS) {
+            let strip = strip(from, D::COLS);
+            // What comes next is brought nearer, some of it beside each pair of tiles.
+            let size = steps * STEP * D::COLS;
             let (panel, next) = match packed {
-                _ if few => (&*panel, &[][..]),
                 Some(packed) => packed[quotient(col + from, D::COLS) * size..].split_at(size),
                 None => {
                     dots.pack_bytes(strip, panel);
@@ -151,57 +188,62 @@ impl DotOp for Run<'_, '_> {
                 }
             };
             let next = &next[..next.len().min(size)];
-            let calls = count.div_ceil(TILE_ROWS) * steps.div_ceil(BLOCK);
+            let calls = count.div_ceil(PAIR) * steps.div_ceil(BLOCK);
             let mut next = next.chunks(quotient(next.len() + calls, calls).max(1));
-            for begin in (0..steps.max(1)).step_by(block) {
-                let end = begin + block;
-                for start in (0..count).step_by(layout.height) {
-                    let rows = layout.height.min(count - start);
-                    let (x, scales) = tile(quotient(first + start, layout.height));
-                    let mut of_row = [[0; MAX_COLS]; DIGITS];
-                    let (high, low) = if few {
-                        dots.dot_bytes(strip, x, &mut of_row);
-                        (&of_row[0][..], &of_row[1][..])
-                    } else {
-                        let part = |step: usize| begin * step..end.min(steps) * step;
-                        let x = Left { cells: &x.cells[part(DIGITS * TILE_ROWS * STEP)], ..x };
-                        let at = if steps > BLOCK { start / TILE_ROWS * SUMS } else { 0 };
-                        let sums = &mut sums[at..at + SUMS];
-                        for i in 0..if end >= steps { rows } else { 0 } {
-                            let (row, cells) =
-                                (first + start + i, &out.row(start + i)[from..from + strip.cols]);
-                            tiles.bring(bytemuck::cast_slice(cells));
-                            tiles.bring(bytemuck::cast_slice(finish.residual(row, col + from, strip.cols)));
+            for begin in (0..steps.max(1)).step_by(BLOCK) {
+                let end = steps.min(begin + BLOCK);
+                for start in (0..count).step_by(PAIR) {
+                    let rows = PAIR.min(count - start);
+                    let x = |row: usize| tile(row.min(count - 1)).0.low.steps(begin..end, TILE_ROWS * STEP);
+                    let part = &panel[begin * STEP * D::COLS..end * STEP * D::COLS];
+                    let ahead = next.next().unwrap_or(&[]);
+                    let x = [x(start), x(start + TILE_ROWS)];
+                    tiles.tiles_of_bytes(rows, x, [part, ahead], begin > 0, (low, at(start)), |low| {
+                        let row = todo;
+                        todo = done.min(row + CHUNK);
+                        if row < todo {
+                            finish_rows([row, todo], columns.clone(), low, high);
                         }
-                        let ahead = next.next().unwrap_or(&[]);
-                        tiles.tile_bytes(rows, x, &panel[part(STEP * D::COLS)], ahead, begin > 0, sums);
-                        let (high, low) = sums.split_at(TILE_ROWS * D::COLS);
-                        (high, low)
-                    };
-                    if end < steps {
-                        continue;
+                        todo < done
+                    });
+                    for row in (start..start + rows).step_by(TILE_ROWS) {
+                        let (high, rows) = (&mut high[at(row)..], TILE_ROWS.min(count - row));
+                        high_digits::<D>(&tiles, rows, tile(row).0, begin..end, panel, high);
                     }
-                    for i in 0..rows {
-                        let (high, low) = (&high[i * D::COLS..], &low[i * D::COLS..]);
-                        scale(
-                            high,
-                            low,
-                            scales[i],
-                            factors,
-                            &mut out.row(start + i)[from..from + strip.cols],
-                        );
+                    if end == steps {
+                        (todo, done, columns) = (start, start + rows, from..from + strip.cols);
                     }
-                    finish.tile(isa, [first, col], [start..start + rows, from..from + strip.cols], &mut out);
                 }
             }
+        }
+        for row in (todo..done).step_by(CHUNK) {
+            finish_rows([row, done.min(row + CHUNK)], columns.clone(), low, high);
         }
     }
 }
 
-/// `out[j] = (255 high[j] + low[j]) * row * columns[j]`
+/// Continues the sums of the high digits of a tile over those of the steps that have some.
 #[inline(always)]
-fn scale(high: &[i32], low: &[i32], row: f32, columns: &[f32], out: &mut [f32]) {
-    for (((&high, &low), column), out) in high.iter().zip(low).zip(columns).zip(out) {
-        *out = (high as f32 * BASE + low as f32) * row * column;
+fn high_digits<D: Dots>(
+    tiles: &D::Tiles,
+    rows: usize,
+    x: Digits,
+    steps: Range<usize>,
+    panel: &[u8],
+    sums: &mut [i32],
+) {
+    let mut adds = x.any(0..steps.start);
+    let mut from = steps.start;
+    for step in steps.start..=steps.end {
+        if step < steps.end && x.marks[step] != 0 {
+            continue;
+        }
+        if from < step {
+            let panel = &panel[from * STEP * D::COLS..step * STEP * D::COLS];
+            let x = x.high.steps(from..step, TILE_ROWS * STEP);
+            tiles.tiles_of_bytes(rows, [x, x], [panel, &[]], adds, (&mut *sums, 0), |_| false);
+            adds = true;
+        }
+        from = step + 1;
     }
 }

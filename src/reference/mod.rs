@@ -38,7 +38,7 @@ pub use inputs::{bytes, cancelling, large_mean, lengths, ramp, uniform};
 pub use layer_norm::{TOLERANCE as LAYER_NORM, layer_norm};
 pub use linear::{TOLERANCE as LINEAR, linear};
 pub use matmul::{TOLERANCE as MATMUL, matmul};
-pub use quantised::{LONGEST, MOST, SMALLEST, TOLERANCE as QUANTISED, linear_quantised, quantise_row};
+pub use quantised::{LONGEST, MOST, RARE, SMALLEST, TOLERANCE as QUANTISED, linear_quantised, quantise_row};
 pub use resize::{TOLERANCE as RESIZE, resize};
 pub use rms_norm::{TOLERANCE as RMS_NORM, rms_norm};
 pub use rope::{TOLERANCE as ROPE, rope};

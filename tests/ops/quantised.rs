@@ -5,7 +5,9 @@ use std::sync::Arc;
 use triplet::Error;
 use triplet::backend::{Activation, Backend, Epilogue, Weight};
 use triplet::cpu::{Cpu, Isa, Stored};
-use triplet::reference::{self, After, LINEAR, LONGEST, QUANTISED, linear_quantised, quantise_row, uniform};
+use triplet::reference::{
+    self, After, LINEAR, LONGEST, QUANTISED, RARE, linear_quantised, quantise_row, uniform,
+};
 use triplet::weights::{Dtype, Integers, Quantised, Scheme, Tensor, dequantise, quantise};
 
 use crate::common::operands::{Failures, inner, padded, weight};
@@ -87,6 +89,19 @@ fn meant([n, k]: [usize; 2], integers: &Integers, scheme: Scheme) -> Vec<f32> {
     numbers
 }
 
+/// Rows of every kind: without outliers, with one of a million, and with every 37th element 30 times as large.
+fn activations(rows: usize, k: usize) -> Vec<f32> {
+    let mut x = uniform(rows * k, 1);
+    for (i, row) in x.chunks_exact_mut(k.max(1)).enumerate() {
+        match i % 5 {
+            1 => row[k / 3] = 1e6,
+            3 => row.iter_mut().skip(i).step_by(37).for_each(|x| *x *= 30.0),
+            _ => {}
+        }
+    }
+    x
+}
+
 #[test]
 fn sizes_schemes_and_alignments() {
     let mut failures = Failures::default();
@@ -94,7 +109,7 @@ fn sizes_schemes_and_alignments() {
         let odd = ODD.iter().filter(|_| case.0 == Scheme::Int8);
         for &[rows, k, n] in SIZES.iter().chain(odd) {
             let integers = integers(n, k, case.0, case.1);
-            let x = uniform(rows * k, 1);
+            let x = if case.0 == Scheme::Int8 { activations(rows, k) } else { uniform(rows * k, 1) };
             let (bias, residual) = (uniform(n, 3), uniform(rows * n, 4));
             let after = After {
                 bias: Some(&bias),
@@ -132,8 +147,8 @@ fn sizes_schemes_and_alignments() {
 /// With weights of eight bits all do; those of four go through chains of floats, as long as the vectors are wide.
 #[test]
 fn instruction_sets_give_the_same_bits() {
-    for (rows, k) in [(37, 544), (3, 672)] {
-        let x = uniform(rows * k, 1);
+    for (rows, k) in [(37, 544), (3, 672), (50, 1184)] {
+        let x = activations(rows, k);
         for case in STORED {
             let n = 70;
             let integers = integers(n, k, case.0, case.1);
@@ -228,19 +243,30 @@ fn a_row_alone_has_the_bits_it_has_among_200() {
     failures.finish();
 }
 
-/// What the definition promises of a row: half a step of its range at most, however its elements differ.
+/// What the definition promises of a row: half a step at most, and as many steps as outliers allow.
 #[test]
 fn a_row_comes_back_within_half_a_step() {
-    for (seed, outlier) in [(1, 1.0), (2, 30.0), (3, 1e6)] {
-        let mut x = uniform(777, seed);
-        x[500] *= outlier;
+    // Elements of up to 1, one or more of them larger, and what 127 stands for then as a part of the largest.
+    for (seed, outlier, count, part) in [
+        (1, 1.0, 1, 1.0),
+        (2, 2.0, 1, 1.0),
+        (3, 30.0, 1, 32.0),
+        (4, 30.0, 98, 16.0),
+        (5, 30.0, 99, 1.0),
+        (6, 1e6, 1, 256.0),
+    ] {
+        let len = 777usize;
+        assert_eq!(len.div_ceil(RARE), 98);
+        let mut x = uniform(len, seed);
+        x.iter_mut().skip(5).step_by(7).take(count).for_each(|x| *x = outlier * x.signum());
         let (integers, scales) = quantise_row(&x, Scheme::Int8);
         assert_eq!((integers.len(), scales.len()), (x.len(), 1));
         let largest = x.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+        assert_eq!(scales[0], largest / (127.0 * part), "{count} of {outlier}");
         for (&x, &integer) in x.iter().zip(&integers) {
             assert!(integer.unsigned_abs() <= 32_512);
             let error = (f64::from(x) - f64::from(scales[0]) * f64::from(integer)).abs();
-            assert!(error <= f64::from(largest) / 32_512.0 * 0.503, "{x} came back as {integer}");
+            assert!(error <= f64::from(scales[0]) * 0.503, "{x} came back as {integer}");
         }
     }
 }
