@@ -85,7 +85,7 @@ pub fn time(cpu: &Cpu, arguments: &Arguments) -> Result<(), Box<dyn Error>> {
             let largest = theirs.data.iter().fold(0.0, |most: f32, x| most.max(x.abs()));
             println!(
                 "{name}: at most {:.1e} from PyTorch's, of at most {largest:.1e}",
-                differences.fold(0.0, f32::max)
+                differences.fold(0.0, |most, x| if x <= most { most } else { x })
             );
         }
     }
