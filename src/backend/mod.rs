@@ -191,8 +191,9 @@ pub trait Backend: Clone + Send + Sync {
     /// [`Error::Memory`] where a device cannot hold it.
     fn store(&self, tensor: &Tensor) -> Result<Self::Stored>;
 
-    /// As [`Backend::store`] for the weight of a linear layer, of `sizes` `[n, k]` and 1 tap, or of a dense convolution of stride 1
-    /// with `taps` cells in its kernel, which follow each other for every one of its `k / taps` channels.
+    /// As [`Backend::store`] for the weight of a linear layer, of `sizes` `[n, k]` and 1 tap, or of a dense convolution. One
+    /// of stride 1 has `taps` cells in its kernel, which follow each other for every one of its `k / taps` channels; of another stride,
+    /// whose windows are gathered, 1.
     ///
     /// # Errors
     /// [`Error::Memory`].

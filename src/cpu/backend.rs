@@ -13,8 +13,8 @@ use super::packed_int8::PackedInt8;
 use super::product::{self, Right, product};
 use super::room::vector;
 use super::{
-    activate, add, attention, cache, conv2d, depthwise, embedding, group_norm, layer_norm, matvec,
-    product_int4, product_int8, resize, rms_norm, rope,
+    activate, add, attention, cache, depthwise, embedding, group_norm, layer_norm, matvec, product_int4,
+    product_int8, resize, rms_norm, rope,
 };
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
 use super::{conv2d_thirds, product_thirds};
@@ -77,11 +77,12 @@ impl Backend for Cpu {
     fn store_matrix(&self, tensor: &Tensor, sizes: [usize; 2], taps: usize) -> Result<Stored> {
         let elements = Size::product(&sizes)?.get();
         let whole = tensor.dtype() == Dtype::F32 && tensor.bytes().len() / size_of::<f32>() == elements;
-        // Convolutions on vectors gather their windows in the order of the tensor.
-        let reads = taps == 1 || self.isa.has_matrix_unit() && sizes[1].is_multiple_of(taps);
-        if !self.packs || !whole || elements == 0 || !reads {
+        if !self.packs || !whole || elements == 0 {
             return self.store(tensor);
         }
+        // Convolutions on vectors gather their windows in the order of the tensor.
+        let by_taps = self.isa.has_matrix_unit() && sizes[1].is_multiple_of(taps);
+        let taps = if by_taps { taps } else { 1 };
         Ok(Stored::Packed(Packed::new(self, tensor, sizes, taps)?))
     }
 
@@ -327,6 +328,26 @@ impl Backend for Cpu {
                 Ok(())
             });
         }
+        let packed = match weight.stored() {
+            Stored::Packed(packed) if packed.fits(self.isa, [channels, k, 1]) => Some(packed),
+            _ => None,
+        };
+        #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
+        if let (Some(packed), Some(unit)) = (packed, self.isa.matrix_unit()) {
+            let gathered = output.cells().saturating_mul(k);
+            let own = gathered.saturating_add(product_thirds::scratch(self, output.cells(), packed));
+            let scratch = of_finish.saturating_add(own);
+            return self.matrix("conv2d", [output.cells(), channels], scratch, |out, scratch| {
+                let windows = Windows { x: Mat::new(x)?, grid, kernel, conv, output };
+                let mut room = Room::new(scratch);
+                let finish = Finish::new(self.isa, bias, &epilogue, &mut room)?;
+                let rows = room.take(gathered);
+                windows.gather(self, rows);
+                let rows = Mat::whole(rows, output.cells(), k);
+                product_thirds::product(self, unit, rows, packed, &finish, room.rest(), out);
+                Ok(())
+            });
+        }
         let own = match conv.depthwise {
             true => depthwise::scratch(self, kernel.cells(), channels),
             false => product::scratch(self, output.cells(), k, channels),
@@ -335,9 +356,10 @@ impl Backend for Cpu {
             let windows = Windows { x: Mat::new(x)?, grid, kernel, conv, output };
             let mut room = Room::new(scratch);
             let finish = Finish::new(self.isa, bias, &epilogue, &mut room)?;
+            let right = packed.map_or_else(|| Right::Weight(Rows::whole(elements, k)), Right::Packed);
             match conv.depthwise {
                 true => depthwise::depthwise(self, &windows, elements, &finish, room, out),
-                false => conv2d::conv2d(self, &windows, elements, channels, &finish, room.rest(), out),
+                false => product(self, &windows, right, channels, &finish, room.rest(), out),
             }
             Ok(())
         })

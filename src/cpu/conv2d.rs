@@ -1,11 +1,11 @@
-//! Dense convolution: the product with the windows of the map as left rows, which are gathered block by block and never
-//! stored as a whole.
+//! Dense convolution: the product with the windows of the map as left rows, which are gathered block by block and only stored as a
+//! whole where a matrix unit multiplies them.
 #![forbid(unsafe_code)]
 
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
 use super::Cpu;
-use super::finish::Finish;
-use super::mat::{Elements, Mat, Rows};
-use super::product::{Left, Right, product};
+use super::mat::Mat;
+use super::product::Left;
 use crate::backend::{Conv, Grid};
 use crate::checked::{quotient, remainder};
 
@@ -25,6 +25,18 @@ impl Windows<'_> {
         let row = (quotient(cell, self.output.width) * stride + y).checked_sub(padding)?;
         let col = (remainder(cell, self.output.width) * stride + x).checked_sub(padding)?;
         (row < self.grid.height && col < self.grid.width).then(|| row * self.grid.width + col)
+    }
+}
+
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
+impl Windows<'_> {
+    /// Writes all windows, one after the other.
+    pub(super) fn gather(&self, cpu: &Cpu, out: &mut [f32]) {
+        // As much work as two multiply-adds an element: it moves.
+        cpu.threads.rows(2, out, self.k(), |first, out| {
+            let rows = out.chunks_exact_mut(self.k().max(1)).enumerate();
+            rows.for_each(|(i, out)| self.copy(first + i, 0, out));
+        });
     }
 }
 
@@ -58,18 +70,4 @@ impl Left for Windows<'_> {
             }
         }
     }
-}
-
-/// Convolution of checked operands into `out [output cells, c_out]`; `scratch` is that of the product.
-pub(super) fn conv2d(
-    cpu: &Cpu,
-    windows: &Windows<'_>,
-    weight: Elements<'_>,
-    channels: usize,
-    finish: &Finish<'_>,
-    scratch: &mut [f32],
-    out: &mut [f32],
-) {
-    let rows = Rows::whole(weight, windows.k());
-    product(cpu, windows, Right::Weight(rows), channels, finish, scratch, out);
 }

@@ -62,6 +62,12 @@ impl<'a> Mat<'a> {
         Ok(Mat { data, rows, cols, stride })
     }
 
+    /// Rows without gaps.
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
+    pub(super) fn whole(data: &'a [f32], rows: usize, cols: usize) -> Mat<'a> {
+        Mat { data, rows, cols, stride: cols }
+    }
+
     /// Row `i`.
     pub(super) fn row(self, i: usize) -> &'a [f32] {
         if self.cols == 0 {

@@ -30,9 +30,9 @@ impl<B: Backend> Conv2d<B> {
         bias: bool,
     ) -> Result<Conv2d<B>> {
         let shape = [outputs, inputs, kernel, kernel];
-        let weight = match conv.stride == 1 && !conv.depthwise {
-            true => loader.kernel("weight", shape)?,
-            false => loader.weight("weight", &shape)?,
+        let weight = match conv.depthwise {
+            true => loader.weight("weight", &shape)?,
+            false => loader.kernel("weight", shape, conv.stride)?,
         };
         let bias = if bias { Some(loader.weight("bias", &[outputs])?) } else { None };
         Ok(Conv2d { weight, bias, conv, kernel })

@@ -131,15 +131,16 @@ impl<'a, B: Backend> Loader<'a, B> {
         Ok(Weight::new(self.count(self.backend.store_matrix(tensor, sizes, 1)?), shape))
     }
 
-    /// The weight `[outputs, inputs, height, width]` of a dense convolution of stride 1.
+    /// The weight `[outputs, inputs, height, width]` of a dense convolution of that stride.
     ///
     /// # Errors
     /// As [`Loader::weight`].
-    pub fn kernel(&self, name: &str, shape: [usize; 4]) -> Result<Weight<B>> {
+    pub fn kernel(&self, name: &str, shape: [usize; 4], stride: usize) -> Result<Weight<B>> {
         let tensor = self.tensor(name, &shape)?;
         let [outputs, inputs, height, width] = shape;
         let taps = Size::product(&[height, width])?.get();
         let sizes = [outputs, Size::product(&[inputs, taps])?.get()];
+        let taps = if stride == 1 { taps } else { 1 };
         Ok(Weight::new(self.count(self.backend.store_matrix(tensor, sizes, taps)?), &shape))
     }
 

@@ -34,16 +34,18 @@ pub fn matrix(
     (Weight::new(cpu.store_matrix(&tensor, sizes, 1).unwrap(), &sizes), meant)
 }
 
-/// As [`weight`] for the kernel of a dense convolution of stride 1.
+/// As [`weight`] for the kernel of a dense convolution.
 pub fn kernel(
     cpu: &Cpu,
     shape: [usize; 4],
+    stride: usize,
     numbers: &[f32],
     stored: (Dtype, usize),
 ) -> (Weight<Cpu>, Vec<f32>) {
     let (tensor, meant) = tensor(&shape, numbers, stored);
     let [outputs, inputs, height, width] = shape;
-    let stored = cpu.store_matrix(&tensor, [outputs, inputs * height * width], height * width).unwrap();
+    let taps = if stride == 1 { height * width } else { 1 };
+    let stored = cpu.store_matrix(&tensor, [outputs, inputs * height * width], taps).unwrap();
     (Weight::new(stored, &shape), meant)
 }
 
