@@ -6,7 +6,6 @@ use half::f16;
 use super::Cpu;
 use super::lanes::Lanes;
 use super::mat::Mat;
-use super::portable::Portable;
 use crate::backend::CacheType;
 use crate::checked::quotient;
 use crate::reference::SMALLEST;
@@ -99,7 +98,10 @@ impl<'a> Held<'a> {
             }
         }
     }
+}
 
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
+impl<'a> Held<'a> {
     /// `count` rows of a head from row `first` on, in `numbers` where they have to be converted.
     #[inline(always)]
     pub(super) fn rows<'b>(
@@ -124,6 +126,6 @@ impl<'a> Held<'a> {
     /// Rows that few callers need, so that size counts more than speed.
     #[inline(never)]
     fn convert<'b>(self, first: usize, out: impl Iterator<Item = &'b mut [f32]>) {
-        out.enumerate().for_each(|(i, out)| self.read(Portable, first + i, 0, out));
+        out.enumerate().for_each(|(i, out)| self.read(super::portable::Portable, first + i, 0, out));
     }
 }
