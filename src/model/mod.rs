@@ -25,7 +25,8 @@ use crate::session::{EncodedImage, Session, SessionOptions};
 #[cfg(feature = "text")]
 use crate::text::LateTokenizer;
 use crate::text::Vocabulary;
-use crate::trp::{GuideTables, PromptItem, PromptTemplate, TaskCommand, Unit, UnitHead};
+use crate::trp::guide_tables::LateTables;
+use crate::trp::{GuideTables, PromptItem, PromptTemplate, TaskCommand, TokenMask, Unit, UnitHead};
 use crate::weights::{Loader, Weights};
 
 /// A model: `visual_encoder`, `projector` and `llm`, and, where the configuration names them, `visual_tower`,
@@ -50,7 +51,9 @@ struct Parts<B: Backend> {
     template: Option<PromptTemplate>,
     modules: Modules<B>,
     heads: Vec<UnitHead>,
-    guide_tables: Arc<GuideTables>,
+    guide_tables: LateTables,
+    /// Every token of the vocabulary.
+    all: TokenMask,
     warnings: Vec<String>,
     weight_bytes: usize,
     copied_bytes: usize,
@@ -224,8 +227,14 @@ impl<B: Backend> Model<B> {
         &self.parts.modules
     }
 
+    /// What guided answers need, made for the first of them.
     pub(crate) fn guide_tables(&self) -> &Arc<GuideTables> {
-        &self.parts.guide_tables
+        self.parts.guide_tables.get(&self.parts.vocabulary)
+    }
+
+    /// Every token of the vocabulary.
+    pub(crate) fn all_tokens(&self) -> &TokenMask {
+        &self.parts.all
     }
 }
 
@@ -245,7 +254,8 @@ impl<B: Backend> Parts<B> {
             return Err(Error::Config { field: "llm.vocab_size".into(), reason });
         }
         let heads = unit_heads(&config, &modules)?;
-        let guide_tables = Arc::new(GuideTables::new(&vocabulary)?);
+        let guide_tables = LateTables::new(&vocabulary)?;
+        let all = TokenMask::all(vocabulary.len());
         let template = config.prompt_template()?;
         if let Some(template) = &template {
             template.validate()?;
@@ -260,6 +270,7 @@ impl<B: Backend> Parts<B> {
             modules,
             heads,
             guide_tables,
+            all,
             warnings,
             weight_bytes,
             copied_bytes,

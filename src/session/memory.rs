@@ -122,7 +122,7 @@ impl Session<Cpu> {
         if hidden.rows() > 0 {
             let hidden = hidden.row_range(0..1)?;
             let logits = llm.logits(backend, hidden)?;
-            let all = model.guide_tables().all();
+            let all = model.all_tokens();
             Sampler::new(Sampling::GREEDY)?.select(backend, hidden, logits.view(), all)?;
         }
         let place = Place { backend, image, hidden, first: 0, image_first: Some(0), maps };

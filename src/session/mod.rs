@@ -212,7 +212,7 @@ impl<B: Backend> Session<B> {
         reply.finish = match context.read(backend, llm, &sequence, &watch)? {
             Some(finish) => finish,
             None => {
-                let (vocabulary, all) = (model.vocabulary(), model.guide_tables().all());
+                let (vocabulary, all) = (model.vocabulary(), model.all_tokens());
                 let mut written = Written { ids: &mut reply.ids, log_probs };
                 let writer = Writer { backend, llm, vocabulary, guide, all, pen, budget };
                 writer.write(context, &mut watch, &mut written)?
@@ -274,10 +274,14 @@ impl<B: Backend> Session<B> {
 /// Moves the entry that `is_it` to the end, where there is one; else makes room for one more there.
 fn find_kept<T>(kept: &mut Vec<T>, is_it: impl Fn(&T) -> bool) -> bool {
     let found = kept.iter().position(is_it);
-    match found {
-        Some(place) => kept[place..].rotate_left(1),
-        None if kept.len() >= KEPT => drop(kept.remove(0)),
-        None => {}
+    let full = kept.len() >= KEPT;
+    let place = found.or(full.then_some(0)).unwrap_or(kept.len());
+    // By neighbours: a rotation divides, and programs for bare machines are held to a short list of panics.
+    for place in place + 1..kept.len() {
+        kept.swap(place - 1, place);
+    }
+    if full && found.is_none() {
+        kept.pop();
     }
     found.is_some()
 }

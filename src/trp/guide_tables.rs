@@ -2,7 +2,10 @@
 #![forbid(unsafe_code)]
 
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+#[cfg(feature = "std")]
+use std::sync::OnceLock;
 
 use crate::error::{Error, Result};
 use crate::text::vocabulary::{Symbol, TokenKind, Vocabulary};
@@ -35,10 +38,19 @@ impl GuideTables {
     /// # Errors
     /// [`Error::Config`] naming `llm.eos_token_id` where the vocabulary has no end token.
     pub fn new(vocabulary: &Vocabulary) -> Result<GuideTables> {
+        GuideTables::check(vocabulary)?;
+        Ok(GuideTables::make(vocabulary))
+    }
+
+    fn check(vocabulary: &Vocabulary) -> Result<()> {
         if vocabulary.eos().is_empty() {
             let reason = String::from("the vocabulary has no end token");
             return Err(Error::Config { field: String::from("llm.eos_token_id"), reason });
         }
+        Ok(())
+    }
+
+    fn make(vocabulary: &Vocabulary) -> GuideTables {
         let trie = Trie::new(vocabulary);
         let text = ClassTable::text(vocabulary);
         let name = ClassTable::name(vocabulary);
@@ -56,7 +68,7 @@ impl GuideTables {
         // Every byte by itself is the dearest spelling.
         let longest_lead =
             name.union(LEAD).iter().map(|id| vocabulary.bytes(id).len().saturating_sub(1)).max().unwrap_or(0);
-        Ok(GuideTables {
+        GuideTables {
             spelling: Spelling::new(&trie, vocabulary.space_after_special()),
             all: TokenMask::all(vocabulary.len()),
             vocabulary: vocabulary.clone(),
@@ -67,12 +79,7 @@ impl GuideTables {
             free,
             phrase,
             longest_lead: longest_lead as u32,
-        })
-    }
-
-    /// Every token of the vocabulary.
-    pub(crate) fn all(&self) -> &TokenMask {
-        &self.all
+        }
     }
 
     pub(super) fn context(&self) -> Context<'_> {
@@ -90,6 +97,41 @@ impl GuideTables {
             Symbol::PhraseClose => special.phrase_close,
             _ => special.reference,
         }
+    }
+}
+
+/// The tables of a model, made when the first guided answer needs them; without the feature `std`, where no thread can wait for
+/// another, when the model is loaded.
+pub(crate) struct LateTables {
+    #[cfg(feature = "std")]
+    tables: OnceLock<Arc<GuideTables>>,
+    #[cfg(not(feature = "std"))]
+    tables: Arc<GuideTables>,
+}
+
+impl LateTables {
+    /// # Errors
+    /// As [`GuideTables::new`].
+    pub(crate) fn new(vocabulary: &Vocabulary) -> Result<LateTables> {
+        GuideTables::check(vocabulary)?;
+        Ok(LateTables {
+            #[cfg(feature = "std")]
+            tables: OnceLock::new(),
+            #[cfg(not(feature = "std"))]
+            tables: Arc::new(GuideTables::make(vocabulary)),
+        })
+    }
+
+    /// The tables, of the vocabulary that was checked. Threads that ask for them at once wait for the one that makes them.
+    #[cfg(feature = "std")]
+    pub(crate) fn get(&self, vocabulary: &Vocabulary) -> &Arc<GuideTables> {
+        self.tables.get_or_init(|| Arc::new(GuideTables::make(vocabulary)))
+    }
+
+    /// The tables.
+    #[cfg(not(feature = "std"))]
+    pub(crate) fn get(&self, _: &Vocabulary) -> &Arc<GuideTables> {
+        &self.tables
     }
 }
 

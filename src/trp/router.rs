@@ -104,12 +104,6 @@ impl Router {
             }
             answer.flags |= triplet.flags;
         }
-        let mut place = 0;
-        while let Some(route) = routes.heads.get(place) {
-            match route.slots.is_empty() {
-                true => spare.push(routes.heads.remove(place)),
-                false => place += 1,
-            }
-        }
+        spare.extend(routes.heads.extract_if(.., |route| route.slots.is_empty()));
     }
 }
