@@ -87,7 +87,8 @@ impl<B: Backend> Model<B> {
     }
 
     /// A model from the parts of its directory, however they came to memory. Without the feature `text` it has no tokenizer
-    /// and takes prompts as items only; with it the tokenizer is made by the first question in words.
+    /// and takes prompts as items only; with it the tokenizer is made by the first question in words, as the tables of the guide are
+    /// by the first guided one: together some tens of milliseconds at 32,000 tokens.
     ///
     /// # Errors
     /// As [`Model::open`] but for [`Error::Io`], and the backend's own.
