@@ -370,3 +370,20 @@ fn write_text(vocabulary: &Vocabulary, ids: &[u32], detokenizer: &mut Detokenize
     }
     text.push_str(detokenizer.finish());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_asked_longest_ago_makes_room() {
+        let mut kept = Vec::new();
+        for number in 0..KEPT {
+            assert!(!find_kept(&mut kept, |&other| other == number));
+            kept.push(number);
+        }
+        assert!(find_kept(&mut kept, |&other| other == 0) && kept.last() == Some(&0));
+        assert!(!find_kept(&mut kept, |&other| other == KEPT), "the second makes room");
+        assert!(kept.iter().copied().eq((2..KEPT).chain([0])), "{kept:?}");
+    }
+}
