@@ -114,7 +114,7 @@ impl<'a> Held<'a> {
         'a: 'b,
     {
         if self.kind != CacheType::F32 {
-            self.convert(first, numbers.chunks_exact_mut(self.d.max(1)).take(count));
+            self.convert(first, count, numbers);
         }
         let numbers = &*numbers;
         move |i| match self.kind {
@@ -125,7 +125,10 @@ impl<'a> Held<'a> {
 
     /// Rows that few callers need, so that size counts more than speed.
     #[inline(never)]
-    fn convert<'b>(self, first: usize, out: impl Iterator<Item = &'b mut [f32]>) {
-        out.enumerate().for_each(|(i, out)| self.read(super::portable::Portable, first + i, 0, out));
+    fn convert(self, first: usize, count: usize, numbers: &mut [f32]) {
+        for i in 0..count {
+            let Some(out) = numbers.get_mut(i * self.d..(i + 1) * self.d) else { return };
+            self.read(super::portable::Portable, first + i, 0, out);
+        }
     }
 }
