@@ -180,16 +180,18 @@ impl Cpu {
     }
 
     /// With `exact`, quantised weights are multiplied as the numbers that they stand for, by activations in `f32`; otherwise,
-    /// and by default, activations are quantised as well, which is several times faster: for weights of eight bits to sixteen
-    /// bits with a scale for each row, for weights of four to eight bits with one for each [`GROUP`](crate::weights::GROUP).
+    /// and by default, activations are quantised as well, which is several times faster: for weights of eight bits to eight
+    /// bits with a scale for each row, or sixteen where it has outliers; for weights of four to eight bits with a scale for each
+    /// [`GROUP`](crate::weights::GROUP).
     pub fn with_exact_activations(self, exact: bool) -> Cpu {
         Cpu { exact, ..self }
     }
 
-    /// With `packed`, the weights of linear layers in `f32` and in eight bits are copied when they are loaded, in the order in
-    /// which products read them for this instruction set: products of more than a few rows in `f32` then take about 0.8 times as
-    /// long, and 0.6 times with [`Isa::Avx512Amx`], whose matrix unit multiplies them. The copies take as much memory as the
-    /// tensors, which stay mapped. The bits of the results are the same but for the matrix unit, whose sums have another order: they are as exact.
+    /// With `packed`, the weights of linear layers in `f32` and in eight bits, and of dense convolutions in `f32`, are copied when
+    /// they are loaded, in the order in which products read them for this instruction set: products of more than a few rows in `f32`
+    /// then take about 0.8 times as long, and 0.6 times with [`Isa::Avx512Amx`], whose matrix unit multiplies them. The copies take as
+    /// much memory as the tensors, which stay mapped. The bits of the results are the same but for the matrix unit, whose sums have
+    /// another order: they are as exact.
     ///
     /// [`Memory::packed`](crate::session::Memory::packed) says how much they take; of a model that is opened on this backend
     /// [in an arena](Cpu::in_arena) that is [measuring](Arena::measuring), without making them.
