@@ -53,6 +53,11 @@ mod avx512_panels;
 mod backend;
 #[allow(unsafe_code)]
 mod blocks;
+// Without vectors only the vocabulary is used.
+#[cfg_attr(
+    not(any(all(target_arch = "x86_64", target_feature = "sse2"), target_arch = "aarch64")),
+    allow(dead_code)
+)]
 mod bytes;
 mod cache;
 mod conv2d;
