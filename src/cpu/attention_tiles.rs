@@ -3,10 +3,10 @@
 //!
 //! One piece of work is a key-value head and a run of queries. Keys come in blocks of a fixed number: a block's keys and values
 //! are split once, then pass all queries in tiles of [`ROWS`], so that the block stays in the second-level cache and a tile's
-//! scores in the first, of two tiles: the matrix unit works on one while vectors weigh the other. A row keeps its largest logit so far, the sum of its weights and its output, which are scaled where a
-//! block raises the largest logit; blocks come in ascending order. So a row's bits depend on its query and on all keys alone.
-//! Where a row does not come out finite (its operands are not, or sums of theirs left the range), it is computed again from the
-//! definition, number by number.
+//! scores in the first, of two tiles: the matrix unit works on one while vectors weigh the other. A row keeps its largest logit
+//! so far, the sum of its weights and its output, which are scaled where a block raises the largest logit; blocks come in
+//! ascending order. So a row's bits depend on its query and on all keys alone. Where a row does not come out finite (its operands
+//! are not, or sums of theirs left the range), it is computed again from the definition, number by number.
 #![forbid(unsafe_code)]
 
 use super::Cpu;

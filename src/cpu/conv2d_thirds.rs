@@ -12,6 +12,7 @@ use super::finish::Finish;
 use super::isa::Avx512Amx;
 use super::lanes::K_BLOCK;
 use super::packed::Packed;
+use super::product::even;
 use super::product_thirds::{Lines, columns, pieces, worker};
 use crate::backend::Grid;
 use crate::checked::{quotient, remainder};
@@ -41,8 +42,8 @@ impl Plan {
     fn new([kernel, output]: [Grid; 2], [channels, n]: [usize; 2]) -> Plan {
         let (width, steps) = (output.width + kernel.width - 1, channels.div_ceil(STEP));
         let fit = SLAB / (width * steps * 3 * TILE_WORDS).max(1);
-        let slab = even(output.height, fit.saturating_sub(kernel.height - 1));
-        let rows = even(slab, quotient(LINES, width));
+        let slab = even(output.height, fit.saturating_sub(kernel.height - 1)).max(1);
+        let rows = even(slab, quotient(LINES, width)).max(1);
         let cols = columns(padded(rows * width), slab.div_ceil(rows), n);
         Plan { width, steps, slab, rows, cols }
     }
@@ -56,11 +57,6 @@ impl Plan {
 /// Whole pairs of tiles.
 fn padded(lines: usize) -> usize {
     lines.next_multiple_of(ROWS)
-}
-
-/// The size of equal parts of `whole` that are at most `most`.
-fn even(whole: usize, most: usize) -> usize {
-    whole.div_ceil(whole.div_ceil(most.max(1)).max(1)).max(1)
 }
 
 /// Elements of scratch that [`conv2d`] takes for a kernel and an output of those sizes, and channels of map and output.

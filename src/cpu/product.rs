@@ -187,7 +187,7 @@ impl Op for TileRows {
 }
 
 /// The size of equal parts of `whole` that are at most `most`.
-fn even(whole: usize, most: usize) -> usize {
+pub(super) fn even(whole: usize, most: usize) -> usize {
     whole.div_ceil(whole.div_ceil(most.max(1)).max(1))
 }
 

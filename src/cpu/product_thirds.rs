@@ -1,9 +1,10 @@
 //! The product of packed weights in `f32` by the matrix unit: see [`super::amx_thirds`] for what it computes.
 //!
 //! As in [`super::product`] the left rows are copied once, here split into thirds, and panels of the right operand stay in the
-//! first-level cache while all rows pass. [`super::conv2d_thirds`] has the windows of a map as rows, which overlap. The thirds of a panel would take half as much memory again as its numbers, so it is
-//! split when its turn comes: piece by piece between the tiles of the panel before, while the matrix unit works. An output
-//! element is the sum of its blocks of `k` in ascending order, whatever the number of rows, so few rows take the same way.
+//! first-level cache while all rows pass. [`super::conv2d_thirds`] has the windows of a map as rows, which overlap. The thirds of
+//! a panel would take half as much memory again as its numbers, so it is split when its turn comes: piece by piece between the
+//! tiles of the panel before, while the matrix unit works. An output element is the sum of its blocks of `k` in ascending order,
+//! whatever the number of rows, so few rows take the same way.
 #![forbid(unsafe_code)]
 
 use super::Cpu;
