@@ -16,7 +16,7 @@ use crate::heads::AdapterGroup;
 use crate::image::Square;
 use crate::model::{Found, Model, Pose};
 use crate::reply::{Depth, DepthUnit, Finish, Keypoint, Keypoints, Mask, Reply, Target, Triplet};
-use crate::trp::answer::Spare;
+use crate::trp::answer::{Spare, keep};
 use crate::trp::router::Router;
 use crate::trp::{Answer, Flags, Reference, Route, Slot, Unit, triplet_score};
 use crate::vision::FeatureMap;
@@ -77,7 +77,9 @@ impl Scratch {
     pub(super) fn clear(&mut self, triplets: &mut Vec<Triplet>, spare: &mut Spare) {
         for triplet in triplets.drain(..).rev() {
             spare.keep_string(triplet.phrase);
-            self.keypoints.extend(triplet.target.filter(|target| matches!(target, Target::Keypoints(_))));
+            if let Some(target @ Target::Keypoints(_)) = triplet.target {
+                keep(&mut self.keypoints, target);
+            }
         }
     }
 }

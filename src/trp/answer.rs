@@ -117,11 +117,11 @@ impl Answer {
                 spare.keep_string(item.unit);
                 spare.keep_string(item.name);
             }
-            spare.plans.push(plan);
+            keep(&mut spare.plans, plan);
         }
         for mut triplet in self.triplets.drain(..).rev() {
             triplet.references.clear();
-            spare.references.push(triplet.references);
+            keep(&mut spare.references, triplet.references);
         }
         self.text.clear();
         self.flags = Flags::empty();
@@ -160,6 +160,17 @@ impl Answer {
     }
 }
 
+/// Most parts of a kind that are kept: more than an answer has. Replies that another session has filled bring their parts along,
+/// time and again.
+const MOST: usize = 1024;
+
+/// Keeps a part, unless there are enough.
+pub(crate) fn keep<T>(parts: &mut Vec<T>, part: T) {
+    if parts.len() < MOST {
+        parts.push(part);
+    }
+}
+
 /// Strings and lists of answers that are no longer needed, all of them empty. Who empties an answer gives its parts back last
 /// first, so that the same answer finds the same parts.
 #[derive(Default)]
@@ -180,7 +191,7 @@ impl Spare {
     /// Takes a string back.
     pub(crate) fn keep_string(&mut self, mut string: String) {
         string.clear();
-        self.strings.push(string);
+        keep(&mut self.strings, string);
     }
 
     /// A list without references.
@@ -191,5 +202,24 @@ impl Spare {
     /// A plan without items.
     pub(super) fn plan(&mut self) -> Plan {
         self.plans.pop().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_of_answers_has_an_end() {
+        let mut spare = Spare::default();
+        for _ in 0..3 * MOST {
+            let item = PlanItem { name: "ball".into(), unit: "box".into(), count: 1 };
+            let plan = Plan { items: alloc::vec![item] };
+            let mut answer = Answer { plan: Some(plan), ..Answer::default() };
+            answer.clear(&mut spare);
+        }
+        assert_eq!([spare.strings.len(), spare.plans.len()], [MOST; 2]);
+        assert_eq!(spare.string("can"), "can");
+        assert_eq!(spare.strings.len(), MOST - 1);
     }
 }
